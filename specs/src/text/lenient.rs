@@ -1,0 +1,344 @@
+//! The leniency of the Go engines, as a layer over any serde deserializer.
+//!
+//! A `null` section is an empty one. Field names match in any case (`additionalGIDs`). Whole numbers may be written
+//! `438.0` or, as in YAML 1.1, `0666`. One thing is stricter than serde: no key may stand twice in a map.
+//! On the way the layer leaves a [`Trail`], so that an error can name its field.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt::{self, Display, Write};
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::forward_to_deserialize_any;
+
+/// The path of the field being read, such as `devices[0].name`. After an error it is that of the field that failed.
+#[derive(Default)]
+pub(super) struct Trail(RefCell<String>);
+
+impl Trail {
+    pub(super) fn path(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    /// Runs `read` one step further down, and steps back unless it fails.
+    fn step<T, E>(&self, step: impl Display, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let back = self.0.borrow().len();
+        // Writing to a string cannot fail.
+        let _ = write!(self.0.borrow_mut(), "{step}");
+        let value = read()?;
+        self.0.borrow_mut().truncate(back);
+        Ok(value)
+    }
+
+    fn field<T, E>(&self, name: &str, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let dot = if self.0.borrow().is_empty() { "" } else { "." };
+        self.step(format_args!("{dot}{name}"), read)
+    }
+}
+
+/// A deserializer (or the seed, visitor or accessor of one) under the layer.
+pub(super) struct Lenient<'t, T> {
+    inner: T,
+    trail: &'t Trail,
+}
+
+impl<'t, T> Lenient<'t, T> {
+    pub(super) fn new(inner: T, trail: &'t Trail) -> Self {
+        Self { inner, trail }
+    }
+}
+
+/// What the model wants to read.
+#[derive(Clone, Copy)]
+enum Shape {
+    Struct(&'static [&'static str]),
+    Map,
+    List,
+    Text,
+}
+
+impl<'de, D: Deserializer<'de>> Lenient<'_, D> {
+    fn read<V: Visitor<'de>>(self, shape: Shape, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_option(OrEmpty { shape, visitor, trail: self.trail })
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.read(Shape::Struct(fields), visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.read(Shape::Map, visitor)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.read(Shape::List, visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.read(Shape::Text, visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.read(Shape::Text, visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_option(Lenient::new(visitor, self.trail))
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(WholeNumber(visitor))
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(WholeNumber(visitor))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_bool(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(visitor)
+    }
+
+    // The model has none of these.
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple tuple_struct
+        enum identifier ignored_any
+    }
+}
+
+/// Optional values: what is there is read under the layer too.
+impl<'de, V: Visitor<'de>> Visitor<'de> for Lenient<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_some(Lenient::new(deserializer, self.trail))
+    }
+}
+
+/// Values that are empty where the text says `null`.
+struct OrEmpty<'t, V> {
+    shape: Shape,
+    visitor: V,
+    trail: &'t Trail,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for OrEmpty<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        match self.shape {
+            Shape::Struct(_) | Shape::Map => {
+                self.visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+            }
+            Shape::List => self.visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<&str>())),
+            Shape::Text => self.visitor.visit_str(""),
+        }
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        match self.shape {
+            Shape::Struct(_) | Shape::Map => deserializer.deserialize_map(self),
+            Shape::List => deserializer.deserialize_seq(self),
+            Shape::Text => deserializer.deserialize_str(self.visitor),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
+        let keys = Keys::of(self.shape);
+        self.visitor.visit_map(Entries { inner: entries, keys, trail: self.trail })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_seq(Items { inner: items, index: 0, trail: self.trail })
+    }
+}
+
+struct Items<'t, A> {
+    inner: A,
+    index: usize,
+    trail: &'t Trail,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let index = self.index;
+        self.index += 1;
+        let seed = Lenient::new(seed, self.trail);
+        self.trail.step(format_args!("[{index}]"), || self.inner.next_element_seed(seed))
+    }
+}
+
+struct Entries<'t, A> {
+    inner: A,
+    keys: Keys,
+    trail: &'t Trail,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.inner.next_key_seed(Key { keys: &mut self.keys, seed })
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let seed = Lenient::new(seed, self.trail);
+        self.trail.field(&self.keys.current, || self.inner.next_value_seed(seed))
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Lenient<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        self.inner.deserialize(Lenient::new(deserializer, self.trail))
+    }
+}
+
+/// The keys of one map or struct: the fields that it may have, what was met of them, and the latest.
+struct Keys {
+    fields: Option<&'static [&'static str]>,
+    /// A bit for each of `fields`.
+    seen_fields: u64,
+    seen_keys: HashSet<String>,
+    current: String,
+}
+
+impl Keys {
+    fn of(shape: Shape) -> Self {
+        let fields = if let Shape::Struct(fields) = shape { Some(fields) } else { None };
+        Self { fields, seen_fields: 0, seen_keys: HashSet::new(), current: String::new() }
+    }
+
+    /// Notes a key, and gives it the name that the model knows it by.
+    fn note<E: Error>(&mut self, key: &str) -> Result<&str, E> {
+        let (name, is_new) = match self.fields {
+            Some(fields) => self.note_field(fields, key),
+            None => (key, self.seen_keys.insert(key.to_owned())),
+        };
+        name.clone_into(&mut self.current);
+        if is_new { Ok(&self.current) } else { Err(E::custom(format_args!("duplicate key `{key}`"))) }
+    }
+
+    /// A field that is not known counts as new: serde will say what would be known.
+    fn note_field<'k>(&mut self, fields: &[&'static str], key: &'k str) -> (&'k str, bool) {
+        let known = fields.iter().enumerate().find(|(_, field)| field.eq_ignore_ascii_case(key));
+        let Some((index, field)) = known else { return (key, true) };
+        let bit = 1_u64 << index;
+        let is_new = self.seen_fields & bit == 0;
+        self.seen_fields |= bit;
+        (field, is_new)
+    }
+}
+
+struct Key<'k, S> {
+    keys: &'k mut Keys,
+    seed: S,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Key<'_, S> {
+    type Value = S::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<S::Value, E> {
+        let key = self.keys.note(key)?;
+        self.seed.deserialize(key.into_deserializer())
+    }
+}
+
+/// Whole numbers in all the ways that Go reads them.
+struct WholeNumber<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for WholeNumber<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.0.visit_u64(0)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<V::Value, E> {
+        self.0.visit_u64(number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<V::Value, E> {
+        self.0.visit_i64(number)
+    }
+
+    /// `438.0` and `4.38e2` are 438.
+    fn visit_f64<E: Error>(self, number: f64) -> Result<V::Value, E> {
+        match number.to_string().parse() {
+            Ok(whole) => self.0.visit_i64(whole),
+            Err(_) => self.0.visit_f64(number),
+        }
+    }
+
+    /// `0666` is octal in YAML 1.1, and text in YAML 1.2.
+    fn visit_str<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        match text.strip_prefix('0').map(|digits| u64::from_str_radix(digits, 8)) {
+            Some(Ok(number)) => self.0.visit_u64(number),
+            _ => self.0.visit_str(text),
+        }
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<V::Value, E> {
+        self.0.visit_bool(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        self.0.visit_seq(items)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(entries)
+    }
+}
