@@ -1,0 +1,48 @@
+//! DRM nodes of a GPU: `/sys/bus/pci/devices/<bus id>/drm` and the by-path links of udev.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+
+use super::devices::NodeFact;
+use crate::host::Host;
+
+/// The DRM nodes of one GPU. Empty where nvidia-drm is not loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DrmFacts {
+    /// `/dev/dri/cardN` and `/dev/dri/renderDN`.
+    pub nodes: Vec<NodeFact>,
+    /// `/dev/dri/by-path/pci-…` names, each with the path of the node it stands for.
+    pub by_path: Vec<(Utf8PathBuf, Utf8PathBuf)>,
+    /// Nodes that the kernel lists and `/dev` lacks.
+    pub missing: Vec<Utf8PathBuf>,
+}
+
+/// Reads the DRM nodes of the GPU at a PCI address.
+pub fn read(host: &Host, bus_id: &str) -> DrmFacts {
+    let dir = Utf8Path::new("/sys/bus/pci/devices").join(bus_id).join("drm");
+    let names = host.system.list(&dir, is_node).unwrap_or_default();
+    let mut facts = DrmFacts::default();
+    for entry in names {
+        let path = Utf8Path::new("/dev/dri").join(&entry.name);
+        match NodeFact::read(&host.dev, &path) {
+            Some(node) => facts.nodes.push(node),
+            None => facts.missing.push(path),
+        }
+    }
+    facts.by_path = ["card", "render"].iter().filter_map(|role| by_path(host, bus_id, role, &facts.nodes)).collect();
+    facts
+}
+
+fn is_node(name: &str) -> bool {
+    ["card", "renderD"].iter().any(|prefix| {
+        name.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+/// The by-path link, if it is there and points at one of this GPU's nodes.
+fn by_path(host: &Host, bus_id: &str, role: &str, nodes: &[NodeFact]) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
+    let link = Utf8Path::new("/dev/dri/by-path").join(format!("pci-{bus_id}-{role}"));
+    let target = host.dev.resolve(&link).ok()?;
+    let node = nodes.iter().find(|node| node.located.path == target)?;
+    Some((link, node.located.path.clone()))
+}

@@ -1,0 +1,120 @@
+//! Facts: what the host says about itself, before anybody judges it.
+//!
+//! One file a source. Each parses text or bytes (`parse_x`) beside the one function that reads them (`read_x`).
+
+pub mod binaries;
+pub mod configs;
+pub mod devices;
+pub mod driver;
+pub mod drm;
+pub mod elf;
+pub mod firmware;
+pub mod gpus;
+pub mod ld_cache;
+pub mod ld_conf;
+pub mod libraries;
+pub mod mountinfo;
+#[cfg(feature = "nvml")]
+pub mod nvml;
+pub mod nvml_report;
+pub mod pci;
+pub mod sockets;
+
+use serde::Serialize;
+
+use self::nvml_report::{NvmlPolicy, NvmlQuery};
+use crate::host::Host;
+use crate::problem::Problem;
+
+/// All that was read from one host.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostFacts {
+    /// What the running kernel says about its driver.
+    pub driver: driver::DriverFacts,
+    /// The GPUs that the kernel driver lists, in PCI order.
+    pub gpus: Vec<gpus::GpuFact>,
+    /// NVIDIA display devices that another kernel driver, or none, holds.
+    pub foreign_gpus: Vec<pci::ForeignGpu>,
+    /// Device nodes of the driver.
+    pub nodes: devices::NodeFacts,
+    /// Candidates for driver libraries, wherever they lie.
+    pub libraries: Vec<libraries::LibraryFact>,
+    /// Driver programs.
+    pub binaries: Vec<binaries::BinaryFact>,
+    /// Firmware of the driver's version.
+    pub firmware: Vec<crate::tree::Located>,
+    /// ICD files, profiles and other data files.
+    pub configs: Vec<configs::ConfigFact>,
+    /// IPC sockets and directories.
+    pub sockets: Vec<sockets::SocketFact>,
+}
+
+/// What the caller's environment may add to the search; nothing of it is trusted alone.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// Directories of `LD_LIBRARY_PATH`.
+    pub library_path: Vec<camino::Utf8PathBuf>,
+    /// Directories searched for libraries instead of everything else (`--library-search-path`).
+    pub library_search_path: Vec<camino::Utf8PathBuf>,
+    /// Directories searched for configuration files instead of the known ones (`--config-search-path`).
+    pub config_search_path: Vec<camino::Utf8PathBuf>,
+}
+
+/// Reads the facts of a host. Trouble with a part is a problem and costs that part.
+pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let driver = driver::read(&host.system, &mut problems);
+    let libraries = libraries::read(host, hints, &driver, &mut problems);
+    let mut gpus = gpus::read(&host.system, &mut problems);
+    fill_from_nvml(host, nvml, &libraries, &mut gpus, &mut problems);
+    let foreign_gpus = pci::read(&host.system, gpus.is_empty());
+    let nodes = devices::read(host, &gpus);
+    let version = driver.version.clone().or_else(|| libraries::installed_version(&libraries));
+    let homes = libraries::directories(&libraries, version.as_ref());
+    let binaries = binaries::read(host, &homes);
+    let firmware = version.iter().flat_map(|version| firmware::read(host, &homes, version)).collect();
+    let configs = configs::read(host, hints, &homes, version.as_ref());
+    let sockets = sockets::read(host);
+    let facts = HostFacts { driver, gpus, foreign_gpus, nodes, libraries, binaries, firmware, configs, sockets };
+    (facts, problems)
+}
+
+/// Asks NVML what the kernel left open, if the policy and the host allow it: NVML answers for the running kernel, so a
+/// tree that is not the running system is asked about only on request.
+fn fill_from_nvml(
+    host: &Host,
+    query: &NvmlQuery,
+    libraries: &[libraries::LibraryFact],
+    gpus: &mut Vec<gpus::GpuFact>,
+    problems: &mut Vec<Problem>,
+) {
+    let wanted = match query.policy {
+        NvmlPolicy::Never => false,
+        NvmlPolicy::Always => true,
+        NvmlPolicy::Auto => {
+            host.system.is_live() && nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty())
+        }
+    };
+    let library = libraries::find_nvml(libraries).filter(|_| wanted);
+    let Some(library) = library else { return };
+    match ask(query, &host.system.path_on_this_machine(&library.host_path)) {
+        Ok(report) => {
+            let refused = report.errors.iter().map(|error| Problem::warning("nvml", format!("NVML: {error}")));
+            problems.extend(refused);
+            nvml_report::merge(gpus, &report);
+        }
+        Err(error) => {
+            problems.push(Problem::warning("nvml", error).hint("the spec is made from what the kernel tells"));
+        }
+    }
+}
+
+#[cfg(feature = "nvml")]
+fn ask(query: &NvmlQuery, library: &camino::Utf8Path) -> Result<nvml_report::NvmlReport, String> {
+    nvml::ask(query, library).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "nvml"))]
+fn ask(_: &NvmlQuery, _: &camino::Utf8Path) -> Result<nvml_report::NvmlReport, String> {
+    Err("this program was built without NVML".to_owned())
+}

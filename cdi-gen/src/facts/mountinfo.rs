@@ -1,0 +1,33 @@
+//! Single-file mounts: how a driver comes into a container (proc_pid_mountinfo(5)).
+//!
+//! Inside a GPU container every driver file is a bind mount of its own, in directories that nothing else names.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::device_list::unescape;
+
+/// Directories that hold a mount point whose name `wanted` accepts, in mount order, each once.
+pub fn parse_directories(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Utf8PathBuf> {
+    let mut found: Vec<Utf8PathBuf> = Vec::new();
+    for mount_point in text.lines().filter_map(|line| line.split(' ').nth(4)) {
+        let path = Utf8PathBuf::from(unescape(mount_point));
+        let parent = path.file_name().filter(|name| wanted(name)).and_then(|_| path.parent());
+        if let Some(parent) = parent.filter(|parent| !found.iter().any(|dir: &Utf8PathBuf| dir == parent)) {
+            found.push(Utf8Path::to_owned(parent));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directories_of_wanted_mount_points() {
+        let text = "712 650 8:1 /usr/lib/libcuda.so.550.1 /opt/a\\040b/libcuda.so.550.1 ro,nosuid - ext4 /dev/sda1 rw\n\
+                    713 650 8:1 /x /opt/a\\040b/libcuda.so.1 ro - ext4 /dev/sda1 rw\n\
+                    714 650 0:5 / /proc rw - proc proc rw\nnot a mount line\n";
+        assert_eq!(parse_directories(text, |name| name.starts_with("libcuda")), ["/opt/a b"]);
+    }
+}

@@ -1,0 +1,118 @@
+//! What NVML says, as the child process that asks it writes it: one JSON document.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use super::gpus::{GpuFact, is_uuid};
+
+/// Who asks NVML, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NvmlPolicy {
+    /// Only where the kernel does not tell.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to ask NVML.
+#[derive(Clone, Debug, Default)]
+pub struct NvmlQuery {
+    /// When.
+    pub policy: NvmlPolicy,
+    /// The program that loads NVML in its own process: `cdi-gen` itself.
+    pub program: Utf8PathBuf,
+    /// How long to wait.
+    pub time_limit: Duration,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvmlReport {
+    /// In NVML's order, which is the index.
+    pub gpus: Vec<NvmlGpu>,
+    /// What NVML refused, GPU by GPU.
+    pub errors: Vec<String>,
+}
+
+/// One GPU of NVML's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvmlGpu {
+    /// PCI address with NVML's eight-digit domain.
+    pub bus_id: String,
+    /// `GPU-…`.
+    pub uuid: Option<String>,
+    /// Minor number of the device node.
+    pub minor: Option<u32>,
+    /// Marketing name.
+    pub model: Option<String>,
+}
+
+/// Whether the kernel leaves a question open that NVML can answer.
+pub fn is_needed(gpus: &[GpuFact], has_gpu_nodes: bool) -> bool {
+    let open = |gpu: &GpuFact| !gpu.excluded && (gpu.uuid.is_none() || gpu.minor.is_none());
+    gpus.iter().any(open) || (gpus.is_empty() && has_gpu_nodes)
+}
+
+/// Fills what the kernel left open. Where the kernel lists no GPU at all (masked `/proc`), NVML's list stands.
+pub fn merge(gpus: &mut Vec<GpuFact>, report: &NvmlReport) {
+    if gpus.is_empty() {
+        gpus.extend(report.gpus.iter().map(|gpu| GpuFact { bus_id: short_bus_id(&gpu.bus_id), ..GpuFact::default() }));
+        gpus.sort_by(|a, b| a.bus_id.cmp(&b.bus_id));
+    }
+    for fact in gpus {
+        let Some(gpu) = report.gpus.iter().find(|gpu| short_bus_id(&gpu.bus_id) == fact.bus_id) else { continue };
+        fact.uuid = fact.uuid.take().or_else(|| gpu.uuid.clone().filter(|uuid| is_uuid(uuid)));
+        fact.minor = fact.minor.or(gpu.minor);
+        fact.model = fact.model.take().or_else(|| gpu.model.clone());
+    }
+}
+
+/// The kernel's form of a PCI address: NVML writes `00000000:0B:00.0` where the kernel writes `0000:0b:00.0`.
+pub fn short_bus_id(bus_id: &str) -> String {
+    let lower = bus_id.to_ascii_lowercase();
+    match lower.strip_prefix("0000") {
+        Some(short) if short.find(':') == Some(4) => short.to_owned(),
+        _ => lower,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "GPU-00000000-1111-2222-3333-444444444444";
+
+    fn report() -> NvmlReport {
+        let gpu = NvmlGpu { bus_id: "00000000:0B:00.0".into(), uuid: Some(UUID.into()), minor: Some(1), model: None };
+        NvmlReport { gpus: vec![gpu], errors: Vec::new() }
+    }
+
+    #[test]
+    fn nvml_fills_what_the_kernel_left_open() {
+        let mut gpus = vec![GpuFact { bus_id: "0000:0b:00.0".into(), minor: Some(7), ..GpuFact::default() }];
+        assert!(is_needed(&gpus, true));
+        merge(&mut gpus, &report());
+        assert_eq!((gpus[0].uuid.as_deref(), gpus[0].minor), (Some(UUID), Some(7)));
+        assert!(!is_needed(&gpus, true));
+    }
+
+    #[test]
+    fn nvml_lists_gpus_that_a_masked_proc_hides() {
+        let mut gpus = Vec::new();
+        assert!(is_needed(&gpus, true) && !is_needed(&gpus, false));
+        merge(&mut gpus, &report());
+        assert_eq!((gpus[0].bus_id.as_str(), gpus[0].minor), ("0000:0b:00.0", Some(1)));
+    }
+
+    #[test]
+    fn both_domain_widths() {
+        assert_eq!(short_bus_id("00000009:01:00.0"), "0009:01:00.0");
+        assert_eq!(short_bus_id("10000000:01:00.0"), "10000000:01:00.0");
+        assert_eq!(short_bus_id("0000:01:00.0"), "0000:01:00.0");
+    }
+}

@@ -1,0 +1,149 @@
+//! `cdi-gen generate`.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use cdi_gen::output::Written;
+use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
+use cdi_gen::{Problem, hook_path};
+
+use crate::cli::{Format, Generate, HookMode};
+use crate::report::{Report, Voice};
+use crate::{Usage, deliver, plan_options, read_facts, refuse};
+
+/// The hook's steps by the toolkit's names, and the word for all of them.
+const HOOK_NAMES: [&str; 7] = [
+    "all",
+    "chmod",
+    "create-symlinks",
+    "disable-device-node-modification",
+    "enable-cuda-compat",
+    "update-application-profile",
+    "update-ldcache",
+];
+
+/// Writes the spec of a host.
+pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
+    let mut problems = Vec::new();
+    let options = lowering_options(arguments, &mut problems)?;
+    let (path, format) = destination(arguments, &mut problems);
+    let (facts, found) = read_facts(&arguments.roots)?;
+    problems.extend(found);
+    let plan = match cdi_gen::plan(&facts, &plan_options(&arguments.selection), &mut problems) {
+        Ok(plan) => plan,
+        Err(error) => {
+            let kept = path.filter(|path| path.is_file()).map(|path| format!("{path} is kept as it was"));
+            return Ok(refuse(&error, problems, kept.unwrap_or_default(), voice));
+        }
+    };
+    let spec = to_spec::lower(&plan, &options);
+    let violations = cdi_specs::validate(&spec);
+    anyhow::ensure!(violations.is_empty(), "the spec would be invalid: {}", join(&violations));
+    let text = match format {
+        Format::Yaml => cdi_specs::to_yaml(&spec),
+        Format::Json => cdi_specs::to_json(&spec),
+    };
+    let written = deliver(path.as_deref(), &text)?;
+    let what = format!("driver {}, {} devices, CDI {}", plan.driver_version, spec.devices.len(), spec.cdi_version);
+    let (outcome, message) = match (written, path) {
+        (Some(Written::New), Some(path)) => ("written", format!("{path}: written ({what})")),
+        (Some(Written::Unchanged), Some(path)) => ("unchanged", format!("{path}: unchanged ({what})")),
+        _ => ("printed", String::new()),
+    };
+    Report { outcome, message, problems }.print(voice);
+    Ok(0)
+}
+
+fn join(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn lowering_options(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow::Result<LoweringOptions> {
+    let usage = |error: cdi_specs::NameError| Usage(error.to_string());
+    cdi_specs::validate_vendor(&arguments.vendor).map_err(usage)?;
+    cdi_specs::validate_class(&arguments.class).map_err(usage)?;
+    if let Some(dir) = arguments.library_dirs.iter().find(|dir| !dir.is_absolute()) {
+        return Err(Usage(format!("--library-dir {dir}: not an absolute path")).into());
+    }
+    Ok(LoweringOptions {
+        kind: format!("{}/{}", arguments.vendor, arguments.class),
+        hooks: hooks(arguments, problems)?,
+        library_dirs: arguments.library_dirs.clone(),
+        additional_gids: arguments.additional_gids,
+    })
+}
+
+fn hooks(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow::Result<Hooks> {
+    let named = arguments.disabled_hooks.iter().chain(&arguments.enabled_hooks);
+    if let Some(unknown) = named.into_iter().find(|name| !HOOK_NAMES.contains(&name.as_str())) {
+        return Err(Usage(format!("unknown hook `{unknown}`; known are {}", HOOK_NAMES.join(", "))).into());
+    }
+    if arguments.hooks == HookMode::None || disabled(arguments).len() == HOOK_NAMES.len() {
+        return Ok(Hooks::None);
+    }
+    match hook_binary(arguments) {
+        Some(path) => {
+            if !hook_path::is_executable(&path) {
+                let message = format!("the hook {path} is not there; containers will not start without it");
+                problems.push(Problem::warning("no-hook", message).hint("install it, or pass --hooks none"));
+            }
+            Ok(Hooks::With { path, disabled: disabled(arguments) })
+        }
+        None if arguments.hooks == HookMode::Always => Err(Usage(
+            "--hooks always: no hook binary beside this program, in PATH or in /usr/bin; name it: --hook-path FILE"
+                .into(),
+        )
+        .into()),
+        None => {
+            let message = "no hook binary is installed: the spec does without, libraries are mounted under each name";
+            problems.push(Problem::note("no-hook", message).hint("--hooks none says so without this note"));
+            Ok(Hooks::None)
+        }
+    }
+}
+
+/// A relative hook path means nothing to an engine.
+fn hook_binary(arguments: &Generate) -> Option<Utf8PathBuf> {
+    match &arguments.hook_path {
+        Some(path) if path.is_absolute() => Some(path.clone()),
+        _ => hook_path::find(),
+    }
+}
+
+/// Steps left out: `--enable-hook` beats `--disable-hook`, which may say `all`.
+fn disabled(arguments: &Generate) -> BTreeSet<String> {
+    let all = arguments.disabled_hooks.iter().any(|name| name == "all");
+    let off = |name: &&str| all || arguments.disabled_hooks.iter().any(|disabled| disabled == name);
+    let on = |name: &&str| arguments.enabled_hooks.iter().any(|enabled| enabled == name);
+    HOOK_NAMES.iter().filter(|name| off(name) && !on(name)).map(|name| (*name).to_owned()).collect()
+}
+
+/// Where the spec goes, and in which format. Engines read `*.yaml` and `*.json` and nothing else.
+fn destination(arguments: &Generate, problems: &mut Vec<Problem>) -> (Option<Utf8PathBuf>, Format) {
+    let asked = arguments.format.unwrap_or(Format::Yaml);
+    let Some(path) = arguments.output.as_deref().filter(|path| !path.as_str().is_empty()) else { return (None, asked) };
+    let by_extension = match path.extension() {
+        Some("yaml") => Some(Format::Yaml),
+        Some("json") => Some(Format::Json),
+        _ => None,
+    };
+    let extension = if asked == Format::Yaml { "yaml" } else { "json" };
+    match by_extension {
+        Some(format) => {
+            if arguments.format.is_some_and(|asked| asked != format) {
+                problems.push(Problem::warning("format", format!("{path} says the format, not --format {extension}")));
+            }
+            (Some(path.to_owned()), format)
+        }
+        None => (Some(with_extension(path, extension, problems)), asked),
+    }
+}
+
+fn with_extension(path: &Utf8Path, extension: &str, problems: &mut Vec<Problem>) -> Utf8PathBuf {
+    if path.as_str().ends_with('/') || path.is_dir() {
+        return path.to_owned();
+    }
+    let extended = Utf8PathBuf::from(format!("{path}.{extension}"));
+    problems.push(Problem::note("format", format!("engines read *.yaml and *.json only: written to {extended}")));
+    extended
+}

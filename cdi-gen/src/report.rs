@@ -1,0 +1,76 @@
+//! Report: what went well and what did not, on stderr; one line a problem. I/O.
+#![expect(clippy::disallowed_methods, reason = "NO_COLOR is read from the environment")]
+
+use std::io::{self, IsTerminal, Write};
+
+use cdi_gen::{Problem, Severity};
+use serde::Serialize;
+
+/// How to speak.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    /// Errors only.
+    pub quiet: bool,
+    /// One JSON document.
+    pub json: bool,
+}
+
+/// The outcome of a command.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// In one word: `written`, `unchanged`, `printed`, `no-driver`, `incomplete`, `no-such-device`, `failed`.
+    pub outcome: &'static str,
+    /// The same for people.
+    pub message: String,
+    /// All problems, the worst first.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Prints the report. That stderr is closed is no reason to fail.
+    pub fn print(mut self, voice: Voice) {
+        self.problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+        self.problems.dedup();
+        let text = if voice.json { self.json() } else { self.lines(voice) };
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    fn json(&self) -> String {
+        // A struct of texts always serialises.
+        serde_json::to_string(self).map(|text| text + "\n").unwrap_or_default()
+    }
+
+    fn lines(&self, voice: Voice) -> String {
+        let paint = Paint::for_stderr();
+        let shown = self.problems.iter().filter(|problem| !voice.quiet || problem.severity == Severity::Error);
+        let mut out: String = shown.map(|problem| paint.problem(problem)).collect();
+        if !voice.quiet && !self.message.is_empty() {
+            out += &format!("{}\n", self.message);
+        }
+        out
+    }
+}
+
+/// Colours, on a terminal whose user wants them (no-color.org).
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn for_stderr() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self(!refused && io::stderr().is_terminal())
+    }
+
+    fn problem(self, problem: &Problem) -> String {
+        let (code, reset) = match (self.0, problem.severity) {
+            (false, _) => ("", ""),
+            (true, Severity::Error) => ("\x1b[1;31m", "\x1b[0m"),
+            (true, Severity::Warning) => ("\x1b[1;33m", "\x1b[0m"),
+            (true, Severity::Note) => ("\x1b[36m", "\x1b[0m"),
+        };
+        let (dim, dim_reset) = if self.0 { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+        let word = problem.severity.to_string();
+        let hint = problem.hint.iter().map(|hint| format!("  {dim}→ {hint}{dim_reset}")).collect::<String>();
+        format!("{code}{word:7}{reset}  {}{hint}\n", problem.message)
+    }
+}

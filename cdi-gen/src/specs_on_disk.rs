@@ -1,0 +1,76 @@
+//! `cdi-gen list`: the devices that spec files on disk define. I/O.
+#![expect(clippy::disallowed_methods, reason = "reads spec directories")]
+
+use std::collections::BTreeMap;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use cdi_gen::Problem;
+use cdi_specs::{Format, Spec};
+
+use crate::print;
+use crate::report::{Report, Voice};
+
+/// Prints the qualified names of all devices; a later directory shadows an earlier one. Exit code 1 if a file cannot
+/// be read or two files of one directory define a device.
+pub fn list(dirs: &[Utf8PathBuf], voice: Voice) -> anyhow::Result<u8> {
+    let mut problems = Vec::new();
+    let mut devices: BTreeMap<String, Utf8PathBuf> = BTreeMap::new();
+    for dir in dirs {
+        devices.extend(read_dir(dir, &mut problems));
+    }
+    print(&devices.keys().map(|name| format!("{name}\n")).collect::<String>())?;
+    let code = u8::from(!problems.is_empty());
+    Report { outcome: "printed", message: String::new(), problems }.print(voice);
+    Ok(code)
+}
+
+/// Devices of one directory's files; one that two files define is nobody's (CDI SPEC, "conflict").
+fn read_dir(dir: &Utf8Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Utf8PathBuf> {
+    let mut defined: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
+    for path in spec_files(dir, problems) {
+        match read_spec(&path) {
+            Ok(spec) => {
+                for device in &spec.devices {
+                    defined.entry(format!("{}={}", spec.kind, device.name)).or_default().push(path.clone());
+                }
+            }
+            Err(error) => problems.push(Problem::error("bad-spec", format!("{path}: {error:#}"))),
+        }
+    }
+    let (single, several): (Vec<_>, Vec<_>) = defined.into_iter().partition(|(_, files)| files.len() == 1);
+    for (name, files) in several {
+        let files: Vec<&str> = files.iter().map(|file| file.as_str()).collect();
+        problems.push(Problem::error("conflict", format!("{name} is defined by {}", files.join(" and "))));
+    }
+    single.into_iter().filter_map(|(name, files)| Some((name, files.into_iter().next()?))).collect()
+}
+
+fn spec_files(dir: &Utf8Path, problems: &mut Vec<Problem>) -> Vec<Utf8PathBuf> {
+    let entries = match dir.read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                problems.push(Problem::error("unreadable", format!("cannot list {dir}: {error}")));
+            }
+            return Vec::new();
+        }
+    };
+    let paths = entries.filter_map(Result::ok).map(camino::Utf8DirEntry::into_path);
+    let mut paths: Vec<_> =
+        paths.filter(|path| matches!(path.extension(), Some("yaml" | "json")) && path.is_file()).collect();
+    paths.sort();
+    paths
+}
+
+fn read_spec(path: &Utf8Path) -> anyhow::Result<Spec> {
+    let format = if path.extension() == Some("json") { Format::Json } else { Format::Yaml };
+    let spec = cdi_specs::parse(&std::fs::read(path)?, format)?;
+    let violations = cdi_specs::validate(&spec);
+    anyhow::ensure!(
+        violations.is_empty(),
+        "{}",
+        violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    );
+    Ok(spec)
+}

@@ -1,0 +1,261 @@
+//! Lowering: one plan, two specs. With our hook, or without any. Pure.
+//!
+//! With a hook a library is mounted once, in the driver's own directory; the hook makes its other names and tells the
+//! loader. Without one each library is mounted under each of its names, in directories that every loader searches: an
+//! image finds the driver whatever distribution it is made from, and no process runs at container start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use cdi_specs::{ContainerEdits, Device, DeviceNode, Hook, HookOperation, Mount, Spec};
+
+use crate::driver_files::Place;
+use crate::facts::elf::{Class, Machine};
+use crate::homes;
+use crate::plan::{Edit, EditPlan, PlannedEdit, PlannedLibrary, PlannedNode};
+
+/// Options of a bind mount that a container may read (mount(8)).
+const READ_ONLY: [&str; 5] = ["ro", "nosuid", "nodev", "rbind", "rprivate"];
+/// Options of a bind mount of an IPC endpoint, which is written to.
+const ENDPOINT: [&str; 5] = ["nosuid", "nodev", "rbind", "rprivate", "noexec"];
+
+/// Whether containers run our hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// They do.
+    With {
+        /// The hook binary, a path that the container engine can open.
+        path: Utf8PathBuf,
+        /// Operations left out, by the names of [`hook_name`].
+        disabled: BTreeSet<String>,
+    },
+    /// They run none.
+    None,
+}
+
+/// What the caller may choose.
+#[derive(Clone, Debug)]
+pub struct LoweringOptions {
+    /// `vendor/class` of the spec.
+    pub kind: String,
+    /// With or without hook.
+    pub hooks: Hooks,
+    /// The container's library directories, instead of the usual ones.
+    pub library_dirs: Vec<Utf8PathBuf>,
+    /// Whether group-restricted nodes add their group to the container's process. It takes CDI 0.7.0, which many
+    /// distributions' engines cannot read (podman before 5.1, docker before 26.1, containerd before 1.7.16).
+    pub additional_gids: bool,
+}
+
+impl Default for LoweringOptions {
+    fn default() -> Self {
+        Self { kind: "nvidia.com/gpu".into(), hooks: Hooks::None, library_dirs: Vec::new(), additional_gids: false }
+    }
+}
+
+/// The name of an operation for `--disable-hook`, as the NVIDIA toolkit calls it.
+pub fn hook_name(operation: &HookOperation) -> &'static str {
+    match operation {
+        HookOperation::Symlink { .. } => "create-symlinks",
+        HookOperation::LibraryDir(_) => "update-ldcache",
+        HookOperation::CudaCompat { .. } => "enable-cuda-compat",
+        HookOperation::FreezeDeviceNodes => "disable-device-node-modification",
+        HookOperation::ApplicationProfile => "update-application-profile",
+        HookOperation::Chmod { .. } => "chmod",
+    }
+}
+
+/// Lowers a plan to the spec of the least CDI version that says it.
+pub fn lower(plan: &EditPlan, options: &LoweringOptions) -> Spec {
+    let edits = |planned: &[PlannedEdit]| Lowering::new(plan.machine, options).lower(planned);
+    let devices = plan.devices.iter().flat_map(|device| {
+        let container_edits = edits(&device.edits);
+        let named = |name: &String| Device {
+            name: name.clone(),
+            container_edits: container_edits.clone(),
+            annotations: BTreeMap::new(),
+        };
+        device.names.iter().map(named).collect::<Vec<_>>()
+    });
+    let mut devices: Vec<Device> = devices.collect();
+    devices.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut spec = Spec {
+        cdi_version: String::new(),
+        kind: options.kind.clone(),
+        annotations: BTreeMap::new(),
+        devices,
+        container_edits: edits(&plan.common),
+    };
+    spec.cdi_version = spec.required_version().to_string();
+    spec
+}
+
+/// Edits of one container, gathered by the path that they occupy: the first to come stays.
+struct Lowering<'a> {
+    options: &'a LoweringOptions,
+    /// Multiarch names of the host's machine and of its 32-bit one.
+    machine: Machine,
+    env: Vec<String>,
+    nodes: BTreeMap<SortKey, DeviceNode>,
+    mounts: BTreeMap<SortKey, Mount>,
+    operations: Vec<HookOperation>,
+    library_dirs: BTreeSet<Utf8PathBuf>,
+}
+
+/// Parents before children, then by name.
+type SortKey = (usize, String);
+
+fn sort_key(path: &Utf8Path) -> SortKey {
+    (path.as_str().matches('/').count(), path.as_str().to_owned())
+}
+
+impl<'a> Lowering<'a> {
+    fn new(machine: Machine, options: &'a LoweringOptions) -> Self {
+        Self {
+            options,
+            machine,
+            env: Vec::new(),
+            nodes: BTreeMap::new(),
+            mounts: BTreeMap::new(),
+            operations: Vec::new(),
+            library_dirs: BTreeSet::new(),
+        }
+    }
+
+    fn lower(mut self, planned: &[PlannedEdit]) -> ContainerEdits {
+        planned.iter().for_each(|planned| self.edit(&planned.edit));
+        let gids = if self.options.additional_gids { EditPlan::restricting_gids(planned) } else { BTreeSet::new() };
+        let hooks = self.hook().into_iter().collect();
+        ContainerEdits {
+            env: self.env,
+            device_nodes: self.nodes.into_values().collect(),
+            mounts: self.mounts.into_values().collect(),
+            hooks,
+            additional_gids: gids.into_iter().collect(),
+            ..ContainerEdits::default()
+        }
+    }
+
+    fn edit(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Env { name, value } => self.env.push(format!("{name}={value}")),
+            Edit::Node(node) => self.node(node),
+            Edit::Mount { host_path, path } => self.mount(host_path, path, &READ_ONLY),
+            Edit::Socket { host_path, path } => self.mount(host_path, path, &ENDPOINT),
+            Edit::Library(library) => match self.options.hooks {
+                Hooks::With { .. } => self.library_with_hook(library),
+                Hooks::None => self.library_without_hook(library),
+            },
+            Edit::Operation(operation) => self.operations.push(operation.clone()),
+        }
+    }
+
+    fn node(&mut self, planned: &PlannedNode) {
+        let node = DeviceNode {
+            path: planned.path.to_string(),
+            host_path: (planned.host_path != planned.path).then(|| planned.host_path.to_string()),
+            major: planned.node.major.into(),
+            minor: planned.node.minor.into(),
+            file_mode: Some(planned.node.mode),
+            permissions: Some("rwm".into()),
+            gid: (planned.node.gid != 0).then_some(planned.node.gid),
+            ..DeviceNode::default()
+        };
+        self.nodes.entry(sort_key(&planned.path)).or_insert(node);
+    }
+
+    fn mount(&mut self, host_path: &Utf8Path, path: &Utf8Path, options: &[&str]) {
+        let mount = Mount {
+            host_path: host_path.to_string(),
+            container_path: path.to_string(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..Mount::default()
+        };
+        self.mounts.entry(sort_key(path)).or_insert(mount);
+    }
+
+    /// One mount; the hook makes the names, and those that programs look for elsewhere.
+    fn library_with_hook(&mut self, library: &PlannedLibrary) {
+        let own = [library.dir.clone()];
+        let dirs = if self.options.library_dirs.is_empty() { &own[..] } else { &self.options.library_dirs };
+        for dir in dirs {
+            let file = dir.join(&library.file_name);
+            self.mount(&library.host_path, &file, &READ_ONLY);
+            for name in &library.names {
+                let depth = name.matches('/').count();
+                self.symlink(format!("{}{}", "../".repeat(depth), library.file_name), dir.join(name));
+            }
+            for path in elsewhere(library, &self.usual_dirs(library.class)) {
+                if path != file && !library.names.iter().any(|name| dir.join(name) == path) {
+                    self.symlink(file.to_string(), path);
+                }
+            }
+            if library.place != Place::Xorg {
+                self.library_dirs.insert(dir.clone());
+            }
+        }
+    }
+
+    fn symlink(&mut self, target: String, link: Utf8PathBuf) {
+        self.operations.push(HookOperation::Symlink { target, link: link.into_string() });
+    }
+
+    /// A mount for each name in each directory.
+    fn library_without_hook(&mut self, library: &PlannedLibrary) {
+        let dirs = match library.place {
+            Place::Xorg => vec![library.dir.clone()],
+            _ if !self.options.library_dirs.is_empty() => self.options.library_dirs.clone(),
+            _ => self.usual_dirs(library.class),
+        };
+        // Programs of a package store look for libraries in the store only.
+        let store = homes::is_store(&library.dir).then(|| library.dir.clone());
+        for dir in
+            dirs.into_iter().map(|dir| if library.place == Place::Vdpau { dir.join("vdpau") } else { dir }).chain(store)
+        {
+            for name in std::iter::once(&library.file_name).chain(&library.names) {
+                self.mount(&library.host_path, &dir.join(name), &READ_ONLY);
+            }
+        }
+        for path in &library.full_paths {
+            self.mount(&library.host_path, path, &READ_ONLY);
+        }
+    }
+
+    /// Directories that loaders search without being told: of Debian and its kind, and of Fedora, SUSE and Arch.
+    fn usual_dirs(&self, class: Class) -> Vec<Utf8PathBuf> {
+        let machine = if class == Class::Elf64 { Some(self.machine) } else { self.machine.compat32() };
+        let plain = if class == Class::Elf64 { "/usr/lib64" } else { "/usr/lib" };
+        let multiarch = machine.and_then(Machine::triplet).map(|triplet| Utf8Path::new("/usr/lib").join(triplet));
+        multiarch.into_iter().chain([Utf8PathBuf::from(plain)]).collect()
+    }
+
+    /// The one hook of the container, if it has work.
+    fn hook(&self) -> Option<Hook> {
+        let Hooks::With { path, disabled } = &self.options.hooks else { return None };
+        let dirs = self.library_dirs.iter().map(|dir| HookOperation::LibraryDir(dir.to_string()));
+        let enabled = |operation: &HookOperation| !disabled.contains(hook_name(operation));
+        let operations: Vec<HookOperation> = self.operations.iter().cloned().chain(dirs).filter(enabled).collect();
+        (!operations.is_empty()).then(|| Hook {
+            hook_name: "createContainer".into(),
+            path: path.to_string(),
+            args: cdi_specs::to_args(&operations),
+            // A hook without an environment of its own would inherit the image's: LD_PRELOAD and all.
+            env: vec!["CDI_HOOK=1".into()],
+            ..Hook::default()
+        })
+    }
+}
+
+/// Full paths at which programs look for a library, wherever the loader's directories are: manifests name some,
+/// libvdpau and libgbm have module directories of their own.
+fn elsewhere(library: &PlannedLibrary, usual: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
+    let mut paths = library.full_paths.clone();
+    for dir in usual {
+        if library.place == Place::Vdpau {
+            let names = std::iter::once(&library.file_name).chain(&library.names);
+            paths.extend(names.map(|name| dir.join("vdpau").join(name)));
+        }
+        paths.extend(library.names.iter().filter(|name| name.contains('/')).map(|name| dir.join(name)));
+    }
+    paths
+}

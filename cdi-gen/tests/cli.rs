@@ -1,0 +1,329 @@
+//! The program as people and scripts meet it: exit codes, files, flags, environment, bad input.
+#![expect(clippy::disallowed_methods, reason = "tests set up files and run programs")]
+
+mod common;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Stdio;
+
+use common::{LaidOut, Ran, cdi_gen};
+
+const GENERATE: [&str; 3] = ["generate", "--hooks", "none"];
+
+fn sample() -> LaidOut {
+    LaidOut::named("ubuntu-deb")
+}
+
+#[test]
+fn stdout_is_the_spec_and_stderr_the_report() {
+    let ran = sample().run(&GENERATE).exits(0);
+    assert!(ran.stdout.starts_with("---\ncdiVersion: "), "{}", ran.stdout);
+    assert!(cdi_specs::parse_yaml(&ran.stdout).is_ok());
+}
+
+#[test]
+fn the_callers_environment_does_not_matter() {
+    for host in testdata::hosts() {
+        let laid_out = LaidOut::named(&host.name);
+        let plain = laid_out.run(&GENERATE);
+        let mut odd = laid_out.command(&GENERATE);
+        let dirs =
+            [("XDG_DATA_DIRS", "/nowhere"), ("XDG_CONFIG_HOME", "/nowhere"), ("LD_LIBRARY_PATH", "/usr/lib64-nvidia")];
+        odd.env("PATH", "/opt/bin:/usr/local/nvidia/bin:.").envs(dirs).current_dir("/proc/self/fd");
+        let odd = Ran::new(&mut odd);
+        assert_eq!((plain.code, plain.stdout), (odd.code, odd.stdout), "{}", host.name);
+    }
+}
+
+#[test]
+fn a_host_without_driver_is_told_by_its_own_code() {
+    for (host, word) in [("no-gpu", "no NVIDIA driver here"), ("nouveau", "nouveau"), ("vfio-only", "vfio-pci")] {
+        let ran = LaidOut::named(host).run(&GENERATE).exits(3).says(word);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn an_incomplete_driver_keeps_the_spec_written_before() {
+    for (host, word) in [("missing-uvm", "/dev/nvidia-uvm"), ("version-mismatch", "reboot")] {
+        let laid_out = LaidOut::named(host);
+        let path = laid_out.scratch("nvidia.yaml");
+        std::fs::write(&path, "a good one").unwrap();
+        laid_out.run(&["generate", "--output", path.as_str()]).exits(4).says(word).says("is kept as it was");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a good one");
+    }
+}
+
+#[test]
+fn a_file_is_written_once_with_its_final_mode() {
+    let host = sample();
+    let path = host.scratch("made/nvidia.yaml");
+    let arguments = ["generate", "--hooks", "none", "--output", path.as_str()];
+    host.run(&arguments).exits(0).says("written");
+    let first = std::fs::metadata(&path).unwrap();
+    assert_eq!(first.permissions().mode() & 0o7777, 0o644);
+    host.run(&arguments).exits(0).says("unchanged");
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), first.ino());
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_extension_says_the_format() {
+    let host = sample();
+    let json = host.scratch("nvidia.json");
+    host.run(&["generate", "--hooks", "none", "--output", json.as_str(), "--format", "yaml"])
+        .exits(0)
+        .says("says the format");
+    assert!(std::fs::read_to_string(&json).unwrap().starts_with('{'));
+    let bare = host.scratch("nvidia");
+    host.run(&["generate", "--hooks", "none", "--output", bare.as_str()]).exits(0).says("nvidia.yaml");
+    assert!(host.scratch("nvidia.yaml").is_file() && !bare.exists());
+}
+
+#[test]
+fn output_paths_that_cannot_be_written() {
+    let host = sample();
+    let directory = host.scratch("directory.yaml");
+    std::fs::create_dir(&directory).unwrap();
+    let link = host.scratch("link.yaml");
+    symlink("target", &link).unwrap();
+    let below_a_file = host.nodes().join("nvidia.yaml");
+    let cases = [(&directory, "is a directory"), (&link, "is a symbolic link"), (&below_a_file, "Not a directory")];
+    for (path, word) in cases {
+        host.run(&["generate", "--hooks", "none", "--output", path.as_str()]).exits(1).says(word).says(path.as_str());
+    }
+    let read_only = "/proc/nvidia.yaml";
+    host.run(&["generate", "--hooks", "none", "--output", read_only]).exits(1).says(read_only);
+}
+
+/// Needs root for the mount; elsewhere there is nothing to test.
+#[test]
+fn a_full_disk_leaves_the_old_file_and_no_other() {
+    let host = sample();
+    let disk = host.scratch("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let path = disk.join("nvidia.yaml");
+    let script = format!(
+        "mount -t tmpfs -o size=16k tmpfs {disk} && echo old > {path} && head -c 8k /dev/zero > {disk}/filler; \
+         \"$@\"; code=$?; cat {path}; ls -A {disk} | tr '\\n' ' '; exit $code"
+    );
+    let program = host.command(&["generate", "--hooks", "none", "--output", path.as_str()]);
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "--map-root-user", "sh", "-c", &script, "sh"]).arg(program.get_program());
+    let ran = Ran::new(unshare.args(program.get_args()));
+    if ran.stderr.contains("unshare") {
+        return;
+    }
+    let ran = ran.exits(1).says("No space left on device");
+    assert_eq!(ran.stdout, "old\nfiller nvidia.yaml ");
+}
+
+#[test]
+fn parallel_runs_leave_one_whole_spec() {
+    let host = sample();
+    let path = host.scratch("nvidia.yaml");
+    let start =
+        || host.command(&["generate", "--hooks", "none", "--output", path.as_str()]).stderr(Stdio::null()).spawn();
+    let mut children: Vec<_> = (0..16).map(|_| start().unwrap()).collect();
+    assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), host.run(&GENERATE).stdout);
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_read() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["generate", "--no-such-flag"], "--no-such-flag"),
+        (&["generate", "--mode", "csv"], "csv"),
+        (&["generate", "--class", "g/pu"], "g/pu"),
+        (&["generate", "--vendor=-x.com"], "-x.com"),
+        (&["generate", "--device-name-strategy", "serial"], "index, pci, type-index, uuid"),
+        (&["generate", "--disable-hook", "no-such-hook"], "update-ldcache"),
+        (&["generate", "--library-dir", "lib"], "not an absolute path"),
+        (&["generate", "--driver-capabilities", "gpu"], "compute"),
+        (&["show", "nothing"], "inventory"),
+    ];
+    for (arguments, word) in cases {
+        Ran::new(cdi_gen().args(arguments)).exits(2).says(word);
+    }
+}
+
+#[test]
+fn a_one_letter_vendor_and_class_are_fine() {
+    let ran = sample().run(&["generate", "--hooks", "none", "--vendor", "a", "--class", "b"]).exits(0);
+    assert!(ran.stdout.contains("\nkind: a/b\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_toolkits_environment_variables_count() {
+    let host = sample();
+    let mut command = host.command(&["generate", "--hooks", "none"]);
+    command
+        .env("NVIDIA_CTK_CDI_GENERATE_VENDOR", "acme.com")
+        .env("NVIDIA_CTK_CDI_GENERATE_DEVICE_NAME_STRATEGIES", "type-index,pci");
+    command
+        .env("NVIDIA_CTK_CDI_OUTPUT_FILE_PATH", host.scratch("env.json"))
+        .env("NVIDIA_CTK_CDI_GENERATE_NO_ALL_DEVICE", "true");
+    Ran::new(&mut command).exits(0);
+    let spec = cdi_specs::parse_json(std::fs::read(host.scratch("env.json")).unwrap()).unwrap();
+    let names: Vec<_> = spec.devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!((spec.kind.as_str(), names.as_slice()), ("acme.com/gpu", ["0000:01:00.0", "gpu0"].as_slice()));
+}
+
+#[test]
+fn devices_by_id() {
+    let host = LaidOut::named("hgx-one-dead");
+    let names = |ids: &str| {
+        let ran =
+            host.run(&["generate", "--hooks", "none", "--device-id", ids, "--device-name-strategy", "index"]).exits(0);
+        let spec = cdi_specs::parse_yaml(ran.stdout).unwrap();
+        spec.devices.into_iter().map(|device| device.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("0,2"), ["0", "2", "all"]);
+    assert_eq!(names("all"), ["0", "1", "2", "3", "4", "6", "7", "all"]);
+    assert_eq!(names("none"), ["none"]);
+    for absent in ["9", "5", "GPU-00000000-0000-0000-0000-00000000dead", "GPU-????????-????-????-????-????????????"] {
+        host.run(&["generate", "--hooks", "none", "--device-id", absent]).exits(4).says(absent);
+    }
+}
+
+#[test]
+fn driver_roots_in_every_spelling() {
+    let mut host = LaidOut::named("driver-container");
+    let plain = host.run(&GENERATE).exits(0).stdout;
+    symlink("run/nvidia/driver", host.path("/linked")).unwrap();
+    for spelling in ["/run/nvidia/driver/", "/linked", "/linked/", "//run/nvidia/../nvidia/driver"] {
+        host.driver_root = spelling.into();
+        assert_eq!(host.run(&GENERATE).exits(0).stdout, plain, "{spelling}");
+    }
+    host.driver_root = "/run/nvidia/missing".into();
+    host.run(&GENERATE).exits(1).says("driver root /run/nvidia/missing");
+    host.driver_root = "/proc/driver/nvidia/version".into();
+    host.run(&GENERATE).exits(1).says("driver root");
+}
+
+#[test]
+fn hooks_are_used_where_the_hook_is() {
+    let host = sample();
+    host.run(&["generate"]).exits(0).says("no hook binary is installed");
+    host.run(&["generate", "--hooks", "always"]).exits(2).says("--hook-path");
+    let hook = host.scratch("cdi-hook");
+    std::fs::write(&hook, "").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut in_path = host.command(&["generate"]);
+    in_path.env("PATH", host.scratch("").as_str().trim_end_matches('/'));
+    assert!(Ran::new(&mut in_path).exits(0).stdout.contains(&format!("path: {hook}\n")));
+    let ran = host.run(&["generate", "--hook-path", "/nowhere/cdi-hook"]).exits(0).says("is not there");
+    assert!(ran.stdout.contains("path: /nowhere/cdi-hook\n"));
+    let ran = host.run(&[
+        "generate",
+        "--hook-path",
+        hook.as_str(),
+        "--disable-hook",
+        "all",
+        "--enable-hook",
+        "update-ldcache",
+    ]);
+    let spec = cdi_specs::parse_yaml(ran.exits(0).stdout).unwrap();
+    let args = &spec.container_edits.hooks[0].args;
+    assert!(args.contains(&"--library-dir".into()) && !args.contains(&"--symlink".into()), "{args:?}");
+    let ran = host.run(&["generate", "--hook-path", hook.as_str(), "--disable-hook", "all"]).exits(0);
+    assert!(!ran.stdout.contains("hooks:"));
+}
+
+#[test]
+fn the_containers_library_directory_can_be_chosen() {
+    let ran = sample().run(&["generate", "--hooks", "none", "--library-dir", "/opt/gpu"]).exits(0);
+    let spec = cdi_specs::parse_yaml(ran.stdout).unwrap();
+    let paths: Vec<_> = spec.container_edits.mounts.iter().map(|mount| mount.container_path.as_str()).collect();
+    assert!(paths.contains(&"/opt/gpu/libcuda.so.1"));
+    assert!(!paths.iter().any(|path| path.starts_with("/usr/lib64/")), "{paths:?}");
+}
+
+#[test]
+fn groups_of_restricted_nodes_are_added_on_request() {
+    let host = LaidOut::named("opensuse");
+    let version = |arguments: &[&str]| {
+        let spec = cdi_specs::parse_yaml(host.run(arguments).exits(0).says("--additional-gids").stdout).unwrap();
+        (spec.cdi_version, spec.container_edits.additional_gids)
+    };
+    assert_eq!(version(&GENERATE), ("0.5.0".into(), vec![]));
+    assert_eq!(version(&["generate", "--hooks", "none", "--additional-gids"]), ("0.7.0".into(), vec![483]));
+}
+
+#[test]
+fn capabilities_choose_the_files() {
+    let ran = sample().run(&["generate", "--hooks", "none", "--driver-capabilities", "compute,utility"]).exits(0);
+    assert!(ran.stdout.contains("libcuda.so.1") && ran.stdout.contains("nvidia-smi"));
+    assert!(!ran.stdout.contains("libGLX_nvidia") && !ran.stdout.contains("vulkan"));
+}
+
+#[test]
+fn machines_get_one_json_document() {
+    let ran = LaidOut::named("hgx-one-dead").run(&["generate", "--hooks", "none", "--json"]).exits(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(report["outcome"], "printed");
+    assert!(report["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "gpu-dead"));
+    let ran = LaidOut::named("no-gpu").run(&["generate", "--json"]).exits(3);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.stderr).unwrap()["outcome"], "no-driver");
+}
+
+#[test]
+fn quiet_says_errors_only() {
+    assert_eq!(sample().run(&["generate", "--quiet"]).exits(0).stderr, "");
+    LaidOut::named("missing-uvm").run(&["generate", "--quiet"]).exits(4).says("error");
+}
+
+#[test]
+fn every_stage_can_be_shown() {
+    let host = sample();
+    for stage in ["facts", "inventory", "plan"] {
+        let text = host.run(&["show", stage]).exits(0).stdout;
+        assert!(text.contains("550.107.02") && text.contains("libcuda.so"), "{stage}: {text}");
+        let json = host.run(&["show", stage, "--format", "json"]).exits(0).stdout;
+        assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{stage}");
+    }
+}
+
+#[test]
+fn list_tells_devices_conflicts_and_broken_files() {
+    let host = sample();
+    let (one, two) = (host.scratch("one"), host.scratch("two"));
+    host.run(&["generate", "--hooks", "none", "--output", one.join("a.yaml").as_str()]).exits(0);
+    let list = || Ran::new(cdi_gen().args(["list", "--spec-dir", one.as_str(), "--spec-dir", two.as_str()]));
+    let names = list().exits(0).stdout;
+    assert!(names.contains("nvidia.com/gpu=0\n") && names.contains("nvidia.com/gpu=all\n"), "{names}");
+    std::fs::create_dir(&two).unwrap();
+    std::fs::copy(one.join("a.yaml"), two.join("b.yaml")).unwrap();
+    assert_eq!(list().exits(0).stdout, names);
+    std::fs::copy(one.join("a.yaml"), one.join("c.yaml")).unwrap();
+    std::fs::remove_file(two.join("b.yaml")).unwrap();
+    assert_eq!(list().exits(1).says("is defined by").stdout, "");
+    std::fs::write(one.join("c.yaml"), "cdiVersion: 0.5.0\nkind: a.b/c\nnope: 1\n").unwrap();
+    assert_eq!(list().exits(1).says("nope").stdout, names);
+}
+
+#[test]
+fn transform_moves_a_root() {
+    let host = LaidOut::named("driver-container");
+    let spec = host.scratch("driver.yaml");
+    host.run(&["generate", "--hooks", "none", "--output", spec.as_str()]).exits(0);
+    let arguments =
+        ["transform", "root", "--from", "/run/nvidia/driver", "--to", "/driver-root", "--input", spec.as_str()];
+    let moved = Ran::new(cdi_gen().args(arguments)).exits(0).stdout;
+    assert!(moved.contains("hostPath: /driver-root/usr/") && !moved.contains("hostPath: /run/nvidia/driver/usr/"));
+}
+
+#[test]
+fn a_capture_has_no_uuid() {
+    let text = sample().run(&["capture", "--title", "a test"]).exits(0).stdout;
+    assert!(text.starts_with("# a test\n"));
+    assert!(text.contains("GPU UUID: \\t GPU-00000000-0000-0000-0000-000000000001\\n"), "{text}");
+}
+
+#[test]
+fn a_bad_device_list_or_root_is_named() {
+    let host = sample();
+    std::fs::write(host.nodes(), "char /dev/nvidia0 195\n").unwrap();
+    host.run(&GENERATE).exits(1).says("line 1").says("char /dev/nvidia0 195");
+    Ran::new(cdi_gen().args(["generate", "--root", "/no/such/root"])).exits(1).says("/no/such/root");
+}

@@ -1,0 +1,14 @@
+//! Fixture hosts: each is one text file, `hosts/<layout>/host.tree`, that is laid out as a real directory tree.
+//!
+//! The format stands in [`HostTree`]; a newcomer adds a layout by adding a folder.
+
+pub mod elf;
+mod escape;
+mod host_tree;
+mod hosts;
+mod lay_out;
+pub mod ld_so_cache;
+mod resolve;
+
+pub use host_tree::{Entry, HostTree, ParseError, Trouble};
+pub use hosts::{Host, host, hosts, sample};
