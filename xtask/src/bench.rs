@@ -1,0 +1,200 @@
+//! `cargo xtask bench`: whole processes, measured side by side in one run. I/O.
+#![expect(clippy::disallowed_methods, reason = "lays out hosts and runs programs")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use testdata::Host;
+
+use crate::build;
+
+/// Runs of each command.
+const ROUNDS: &str = "200";
+
+/// One measured command.
+struct Cost {
+    least: f64,
+    median: f64,
+    greatest: f64,
+    peak_kib: u64,
+}
+
+/// `cdi-gen generate` on the largest fixture, with one GPU and with sixteen, each beside its floor.
+pub fn generate() -> anyhow::Result<()> {
+    let programs = build::release(&["cdi-gen", "xtask"])?;
+    let mut hosts = testdata::hosts();
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.tree.entries().len()));
+    let largest = hosts.into_iter().find(|host| host.name != SIXTEEN).context("there are no fixtures")?;
+    let sixteen = testdata::host(SIXTEEN);
+    let one = with_one_gpu(&sixteen)?;
+    let work = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let cases = [("largest fixture", &largest), ("sixteen GPUs", &sixteen), ("one of the sixteen", &one)];
+    let mut commands: Vec<Vec<String>> = Vec::new();
+    for (name, host) in cases {
+        let case = Case::new(&programs, &work.path().join(name), host)?;
+        commands.push(case.generate());
+        commands.push(vec![text(&programs.join("floor")), text(&case.floor_list(&programs)?)]);
+    }
+    let costs = measure(&programs, &commands)?;
+    let medians: Vec<f64> = costs.iter().map(|cost| cost.median).collect();
+    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+    for (pair, (name, host)) in costs.chunks(2).zip(cases) {
+        for (cost, what) in pair.iter().zip(["cdi-gen generate", "floor"]) {
+            print_row(&format!("{name}: {what}"), cost);
+        }
+        let [generate, floor] = pair else { continue };
+        println!("{:34} {:>19.2}x   ({})\n", "  over its floor", generate.median / floor.median, host.name);
+    }
+    if let [_, _, sixteen, _, one, _] = *medians.as_slice() {
+        println!("sixteen GPUs over one: {:.2}x", sixteen / one);
+    }
+    Ok(())
+}
+
+/// `cdi-gen --version` beside `/bin/true`.
+pub fn start() -> anyhow::Result<()> {
+    let programs = build::release(&["cdi-gen", "xtask"])?;
+    let commands = [vec!["/bin/true".to_owned()], vec![text(&programs.join("cdi-gen")), "--version".to_owned()]];
+    let costs = measure(&programs, &commands)?;
+    let [floor, version] = costs.as_slice() else { return Ok(()) };
+    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+    print_row("/bin/true", floor);
+    print_row("cdi-gen --version", version);
+    println!("{:34} {:>19.2}x", "  over /bin/true", version.median / floor.median);
+    Ok(())
+}
+
+/// The fixture with the most GPUs.
+const SIXTEEN: &str = "sixteen-gpus";
+
+fn print_row(name: &str, cost: &Cost) {
+    println!("{name:34} {:>9.2} {:>9.2} {:>9.2} {:>9}", cost.least, cost.median, cost.greatest, cost.peak_kib);
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Runs the commands in turn, so that what else the machine does hits all alike.
+fn measure(programs: &Path, commands: &[Vec<String>]) -> anyhow::Result<Vec<Cost>> {
+    let words = commands.join(&"--".to_owned());
+    let printed = build::output(Command::new(programs.join("spawn-cost")).arg(ROUNDS).args(words))?;
+    let costs: Vec<Cost> = printed.lines().filter_map(parse_cost).collect();
+    ensure!(costs.len() == commands.len(), "spawn-cost printed {printed}");
+    Ok(costs)
+}
+
+fn parse_cost(line: &str) -> Option<Cost> {
+    let mut fields = line.split('\t').map(|field| field.parse::<f64>().ok());
+    let mut millis = || Some(fields.next()?? / 1000.0);
+    let (least, median, greatest) = (millis()?, millis()?, millis()?);
+    let peak_kib = line.rsplit('\t').next()?.parse().ok()?;
+    Some(Cost { least, median, greatest, peak_kib })
+}
+
+/// The same host with its first GPU only.
+fn with_one_gpu(host: &Host) -> anyhow::Result<Host> {
+    let buses: Vec<String> = host.tree.to_string().lines().filter_map(bus_of_gpu).map(str::to_owned).collect();
+    let others: Vec<&String> = buses.iter().skip(1).collect();
+    let is_other = |line: &str| {
+        others.iter().any(|bus| line.contains(bus.as_str()))
+            || line
+                .strip_prefix("char /dev/nvidia")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && !rest.starts_with("0 "))
+    };
+    let kept: String =
+        host.tree.to_string().lines().filter(|line| !is_other(line)).fold(String::new(), |mut kept, line| {
+            let _ = writeln!(kept, "{line}");
+            kept
+        });
+    let tree = testdata::HostTree::parse(&kept).context("the host with one GPU")?;
+    Ok(Host { name: format!("{SIXTEEN}, one left"), summary: host.summary.clone(), tree })
+}
+
+fn bus_of_gpu(line: &str) -> Option<&str> {
+    line.strip_prefix("file /proc/driver/nvidia/gpus/")?.split_once("/information").map(|(bus, _)| bus)
+}
+
+/// One laid-out host.
+struct Case {
+    program: PathBuf,
+    root: PathBuf,
+    nodes: PathBuf,
+    spec: PathBuf,
+}
+
+impl Case {
+    fn new(programs: &Path, dir: &Path, host: &Host) -> anyhow::Result<Self> {
+        let case = Self {
+            program: programs.join("cdi-gen"),
+            root: dir.join("root"),
+            nodes: dir.join("device-nodes"),
+            spec: dir.join("spec.yaml"),
+        };
+        host.tree.lay_out(&case.root).with_context(|| format!("cannot lay out {}", host.name))?;
+        fs::write(&case.nodes, host.tree.device_list()).context("cannot write the device list")?;
+        Ok(case)
+    }
+
+    fn flags(&self) -> Vec<String> {
+        ["--root", &text(&self.root), "--device-nodes", &text(&self.nodes)].map(str::to_owned).to_vec()
+    }
+
+    fn generate(&self) -> Vec<String> {
+        let command = [text(&self.program), "generate".to_owned(), "--hooks".to_owned(), "none".to_owned()];
+        [command.to_vec(), self.flags()].concat()
+    }
+
+    /// What a generator with perfect foresight would look at: derived from what the real one found and printed.
+    fn floor_list(&self, programs: &Path) -> anyhow::Result<PathBuf> {
+        let mut show = Command::new(programs.join("cdi-gen"));
+        let facts = build::output(show.args(["show", "inventory", "--format", "json", "--quiet"]).args(self.flags()))?;
+        let inventory: Value = serde_json::from_str(&facts).context("cdi-gen show printed no JSON")?;
+        let mut generate = Command::new(&self.program);
+        let spec = build::output(generate.args(self.generate().iter().skip(1)))?;
+        fs::write(&self.spec, spec).context("cannot write the spec")?;
+        let mut list = format!("read {}\n", text(&self.nodes));
+        let mut add = |word: &str, path: &str| {
+            let _ = writeln!(list, "{word} {}{path}", text(&self.root));
+        };
+        for path in ["/proc/driver/nvidia/version", "/etc/ld.so.cache"] {
+            add("read", path);
+        }
+        for gpu in items(&inventory, "gpus") {
+            let bus = gpu.get("bus_id").and_then(Value::as_str).unwrap_or_default();
+            add("read", &format!("/proc/driver/nvidia/gpus/{bus}/information"));
+            add("list", &format!("/sys/bus/pci/devices/{bus}/drm"));
+        }
+        add("list", "/proc/driver/nvidia/gpus");
+        add("list", "/dev");
+        let mut dirs = std::collections::BTreeSet::new();
+        for library in items(&inventory, "libraries") {
+            let path = host_path(library);
+            dirs.extend(Path::new(&path).parent().map(text));
+            add("head", &path);
+            for name in items(library, "names").iter().filter_map(|name| name.as_str()) {
+                add("link", &format!("{}/{name}", Path::new(&path).parent().map(text).unwrap_or_default()));
+            }
+        }
+        dirs.iter().for_each(|dir| add("list", dir));
+        for (key, word) in [("binaries", "head"), ("configs", "read"), ("firmware", "stat"), ("sockets", "stat")] {
+            items(&inventory, key).iter().for_each(|item| add(word, &host_path(item)));
+        }
+        let _ = writeln!(list, "print {}", text(&self.spec));
+        let path = self.spec.with_extension("floor");
+        fs::write(&path, list).context("cannot write the floor's list")?;
+        Ok(path)
+    }
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn host_path(item: &Value) -> String {
+    item.get("host_path").and_then(Value::as_str).unwrap_or_default().to_owned()
+}

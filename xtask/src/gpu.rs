@@ -1,0 +1,135 @@
+//! `xtask gpu`: the proof on a GPU host. Generates the spec, runs CUDA and nvidia-smi in containers of a real podman,
+//! and measures. I/O.
+//!
+//! The host may have neither cargo nor a network: the programs, podman and its runtimes are carried there.
+#![expect(clippy::disallowed_methods, reason = "runs containers")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::build;
+
+/// The CUDA program that a container runs.
+const VECTOR_ADDITION: &str = include_str!("../gpu/vector-addition.cu");
+/// What it prints when it is right.
+const RIGHT: &str = "vector addition right";
+/// Where podman looks for specs.
+const SPEC: &str = "/var/run/cdi/nvidia.yaml";
+/// Libraries of the host that the CUDA program and nvidia-smi need beside the driver's.
+const HOST_LIBRARIES: [&str; 7] =
+    ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1", "libstdc++.so.6"];
+/// Runs of each measured command.
+const ROUNDS: &str = "60";
+
+/// What the host provides.
+#[derive(Debug)]
+pub struct Host {
+    /// Directory with cdi-gen and spawn-cost.
+    pub programs: PathBuf,
+    /// A podman command.
+    pub podman: PathBuf,
+    /// OCI runtimes; podman's own if none is named.
+    pub runtimes: Vec<PathBuf>,
+    /// A root file system with busybox.
+    pub rootfs: PathBuf,
+    /// Where specs and capture go.
+    pub output: PathBuf,
+}
+
+/// Runs the proof; the first thing that is wrong ends it.
+pub fn run(host: &Host) -> anyhow::Result<()> {
+    fs::create_dir_all(&host.output).context("cannot make the output directory")?;
+    let cdi_gen = host.programs.join("cdi-gen");
+    generate(host, &cdi_gen)?;
+    let work = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let rootfs = rootfs(host, work.path())?;
+    let runtimes = if host.runtimes.is_empty() { vec![PathBuf::from("crun")] } else { host.runtimes.clone() };
+    for runtime in &runtimes {
+        for device in ["all", "0"] {
+            container(host, runtime, device, &rootfs, work.path())?;
+        }
+    }
+    measure(host, &cdi_gen)
+}
+
+fn generate(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
+    let run = |arguments: &[&str], file: &Path| {
+        println!("$ cdi-gen {} --output {}", arguments.join(" "), file.display());
+        build::run(Command::new(cdi_gen).args(arguments).arg("--output").arg(file))
+    };
+    run(&["generate", "--hooks", "none"], Path::new(SPEC))?;
+    fs::copy(SPEC, host.output.join("hook-free.yaml")).context("cannot copy the spec")?;
+    run(&["generate", "--hooks", "always", "--hook-path", "/usr/bin/cdi-hook"], &host.output.join("hooks.yaml"))?;
+    run(&["capture"], &host.output.join("host.tree"))?;
+    let asked = host.output.join("nvml.yaml");
+    run(&["generate", "--hooks", "none", "--nvml", "always"], &asked)?;
+    let same = fs::read(&asked).context("cannot read the spec")? == fs::read(SPEC).context("cannot read the spec")?;
+    ensure!(same, "NVML and the kernel tell different GPUs: compare {} with {SPEC}", asked.display());
+    println!("NVML tells the same as the kernel");
+    Ok(())
+}
+
+/// busybox, the host's C and C++ libraries, and the CUDA program.
+fn rootfs(host: &Host, work: &Path) -> anyhow::Result<PathBuf> {
+    let source = work.join("vector-addition.cu");
+    fs::write(&source, VECTOR_ADDITION).context("cannot write the CUDA program")?;
+    let program = work.join("vector-addition");
+    build::run(Command::new("nvcc").args(["-cudart", "static", "-o"]).arg(&program).arg(&source))?;
+    let rootfs = work.join("rootfs");
+    copy_tree(&host.rootfs, &rootfs)?;
+    let libraries = rootfs.join("usr/lib/x86_64-linux-gnu");
+    for dir in [&libraries, &rootfs.join("lib64"), &rootfs.join("tmp")] {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    copy(Path::new("/lib64/ld-linux-x86-64.so.2"), &rootfs.join("lib64"))?;
+    for name in HOST_LIBRARIES {
+        copy(&Path::new("/lib/x86_64-linux-gnu").join(name), &libraries)?;
+    }
+    copy(&program, &rootfs.join("bin"))?;
+    Ok(rootfs)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    build::run(Command::new("cp").arg("-a").arg(from).arg(to))
+}
+
+/// The file behind a path, executable, into a directory.
+fn copy(file: &Path, dir: &Path) -> anyhow::Result<()> {
+    let to = dir.join(file.file_name().unwrap_or_default());
+    fs::copy(file, &to).with_context(|| format!("cannot copy {} to {}", file.display(), to.display()))?;
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).context("cannot set permissions")
+}
+
+fn container(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
+    let fresh = work.join("fresh");
+    build::run(Command::new("rm").arg("-rf").arg(&fresh))?;
+    copy_tree(rootfs, &fresh)?;
+    println!("$ podman --runtime {} run --device nvidia.com/gpu={device}", runtime.display());
+    let mut podman = Command::new("timeout");
+    podman.args(["-s", "KILL", "60"]).arg(&host.podman).arg("--runtime").arg(runtime);
+    podman.args(["run", "--rm", "--network=none", "--device", &format!("nvidia.com/gpu={device}"), "--rootfs"]);
+    podman.arg(&fresh).args(["/bin/sh", "-c", "vector-addition && nvidia-smi -L && ls /dev/nvidia*"]);
+    let printed = build::output(&mut podman)?;
+    print!("{printed}");
+    ensure!(printed.contains(RIGHT) && printed.contains("UUID: GPU-"), "the container did not use the GPU");
+    Ok(())
+}
+
+fn measure(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
+    let cdi_gen = cdi_gen.display().to_string();
+    let cases: [(&str, Vec<&str>); 4] = [
+        ("/bin/true", vec!["/bin/true"]),
+        ("cdi-gen --version", vec![&cdi_gen, "--version"]),
+        ("cdi-gen generate", vec![&cdi_gen, "generate", "--hooks", "none"]),
+        ("cdi-gen generate --nvml always", vec![&cdi_gen, "generate", "--hooks", "none", "--nvml", "always"]),
+    ];
+    let words: Vec<&str> = cases.iter().map(|(_, words)| words.as_slice()).collect::<Vec<_>>().join(&"--");
+    let printed = build::output(Command::new(host.programs.join("spawn-cost")).arg(ROUNDS).args(words))?;
+    println!("least, median, greatest in µs; peak KiB");
+    cases.iter().zip(printed.lines()).for_each(|((name, _), line)| println!("{name:34} {line}"));
+    Ok(())
+}

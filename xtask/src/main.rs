@@ -1,0 +1,85 @@
+//! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`, `gpu`.
+
+mod bench;
+mod build;
+mod demo;
+mod e2e;
+mod gpu;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The main job, on this host's driver, or on an embedded sample host where there is none
+    Demo,
+    /// Everything that must hold: format, lints, tests, documentation, tidy, licences, real engines
+    Test,
+    /// The rules of the house that no compiler checks
+    Tidy,
+    /// Real container engines; all that are known if none is named
+    E2e {
+        /// Engines
+        engines: Vec<String>,
+        /// Runs inside the private mount namespace already
+        #[arg(long, hide = true)]
+        inside: bool,
+    },
+    /// Measure whole processes
+    Bench {
+        /// What
+        #[arg(value_enum)]
+        what: Bench,
+    },
+    /// On a GPU host: generate, then run CUDA in containers of the given podman
+    Gpu {
+        /// Directory with the release programs
+        #[arg(long, value_name = "DIR")]
+        programs: PathBuf,
+        /// A podman command that finds its own runtimes, conmon and configuration
+        #[arg(long, default_value = "podman", value_name = "FILE")]
+        podman: PathBuf,
+        /// OCI runtimes to use
+        #[arg(long = "runtime", value_name = "FILE")]
+        runtimes: Vec<PathBuf>,
+        /// A root file system with busybox in it
+        #[arg(long, value_name = "DIR")]
+        rootfs: PathBuf,
+        /// Where the specs and the capture go
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Bench {
+    /// `cdi-gen generate`, against the least system calls that the same answer needs
+    Generate,
+    /// `cdi-gen --version`, against /bin/true
+    Start,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Demo => demo::run(),
+        Task::Test => test::run(),
+        Task::Tidy => tidy::run(),
+        Task::E2e { engines, inside: false } => e2e::run(&engines),
+        Task::E2e { engines, inside: true } => e2e::run_inside(&engines),
+        Task::Bench { what: Bench::Generate } => bench::generate(),
+        Task::Bench { what: Bench::Start } => bench::start(),
+        Task::Gpu { programs, podman, runtimes, rootfs, output } => {
+            gpu::run(&gpu::Host { programs, podman, runtimes, rootfs, output })
+        }
+    }
+}

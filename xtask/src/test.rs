@@ -1,0 +1,52 @@
+//! `cargo xtask test`: everything that must hold, in the order in which it fails fastest. I/O.
+#![expect(clippy::disallowed_methods, reason = "runs cargo and the tools that it needs")]
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{build, e2e, tidy};
+
+/// Licences, bans and sources of all crates; installed if it is missing.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs every check; the first failure ends it.
+pub fn run() -> anyhow::Result<()> {
+    step("format", || build::run(build::cargo().args(["fmt", "--all", "--check"])))?;
+    step("tidy", tidy::run)?;
+    step("lints", || {
+        let flags = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+        build::run(build::cargo().args(flags))
+    })?;
+    step("lints without NVML", || {
+        let flags = ["clippy", "--quiet", "--package", "cdi-gen", "--no-default-features", "--", "--deny", "warnings"];
+        build::run(build::cargo().args(flags))
+    })?;
+    step("tests", || build::run(build::cargo().args(["test", "--workspace", "--locked"])))?;
+    step("documentation", || {
+        let mut doc = build::cargo();
+        build::run(
+            doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    })?;
+    step("licences", licences)?;
+    step("real engines", || e2e::run(&[]))?;
+    println!("\nall checks passed");
+    Ok(())
+}
+
+fn step(name: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    println!("\n== {name}");
+    let start = Instant::now();
+    check()?;
+    println!("== {name}: good, {:.1} s", start.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// The advisory database is a download of its own and not part of the check.
+fn licences() -> anyhow::Result<()> {
+    let installed = Command::new("cargo-deny").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !installed {
+        build::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
+    }
+    build::run(build::cargo().args(["deny", "--all-features", "check", "bans", "licenses", "sources"]))
+}
