@@ -96,26 +96,29 @@ fn output_paths_that_cannot_be_written() {
     host.run(&["generate", "--hooks", "none", "--output", read_only]).exits(1).says(read_only);
 }
 
-/// Needs root for the mount; elsewhere there is nothing to test.
-#[test]
-fn a_full_disk_leaves_the_old_file_and_no_other() {
+/// Runs `generate` onto a file system of its own, which holds an old spec; gives what is on it then. A user without
+/// mounts of their own cannot be tested on: the run then ends early with code 77.
+fn on_a_disk(prepare: &str) -> Ran {
     let host = sample();
     let disk = host.scratch("disk");
     std::fs::create_dir(&disk).unwrap();
     let path = disk.join("nvidia.yaml");
     let script = format!(
-        "mount -t tmpfs -o size=16k tmpfs {disk} && echo old > {path} && head -c 8k /dev/zero > {disk}/filler; \
+        "mount -t tmpfs -o size=16k tmpfs {disk} || exit 77; cd {disk} && echo old > nvidia.yaml && {prepare}; cd /; \
          \"$@\"; code=$?; cat {path}; ls -A {disk} | tr '\\n' ' '; exit $code"
     );
     let program = host.command(&["generate", "--hooks", "none", "--output", path.as_str()]);
     let mut unshare = std::process::Command::new("unshare");
     unshare.args(["--mount", "--map-root-user", "sh", "-c", &script, "sh"]).arg(program.get_program());
-    let ran = Ran::new(unshare.args(program.get_args()));
-    if ran.stderr.contains("unshare") {
-        return;
-    }
-    let ran = ran.exits(1).says("No space left on device");
-    assert_eq!(ran.stdout, "old\nfiller nvidia.yaml ");
+    Ran::new(unshare.args(program.get_args()))
+}
+
+#[test]
+fn a_full_and_a_read_only_disk_keep_the_old_file_and_no_other() {
+    let full = on_a_disk("head -c 8k /dev/zero > filler").exits(1).says("No space left on device");
+    assert_eq!(full.stdout, "old\nfiller nvidia.yaml ");
+    let read_only = on_a_disk("mount -o remount,ro .").exits(1).says("Read-only file system");
+    assert_eq!(read_only.stdout, "old\nnvidia.yaml ");
 }
 
 #[test]
@@ -195,6 +198,8 @@ fn driver_roots_in_every_spelling() {
         host.driver_root = spelling.into();
         assert_eq!(host.run(&GENERATE).exits(0).stdout, plain, "{spelling}");
     }
+    host.driver_root = "nvidia/driver".into();
+    assert_eq!(Ran::new(host.command(&GENERATE).current_dir("/run")).exits(0).stdout, plain, "relative");
     host.driver_root = "/run/nvidia/missing".into();
     host.run(&GENERATE).exits(1).says("driver root /run/nvidia/missing");
     host.driver_root = "/proc/driver/nvidia/version".into();

@@ -179,6 +179,50 @@ fn the_same_host_gives_the_same_bytes() {
     });
 }
 
+/// What the NVIDIA toolkit wrote on the host of the fixture `h100-squashfs`, and on the one of `h100-capture`.
+const PEER: &str = include_str!("../../testdata/specs/nvidia-ctk-1.20-h100.yaml");
+
+/// Links of the peer's `create-symlinks` hooks: `--link TARGET::LINK`.
+fn peer_links(peer: &Spec) -> impl Iterator<Item = &str> {
+    let args = peer.container_edits.hooks.iter().flat_map(|hook| &hook.args);
+    args.filter_map(|arg| arg.split_once("::")).map(|(_, link)| link)
+}
+
+/// All that the peer's spec gives a container stands in ours. Its differences are meant: programs are in `/usr/bin`
+/// and firmware in `/lib/firmware` wherever the host keeps them, and `NVIDIA_CTK_LIBCUDA_DIR` has no reader here.
+#[test]
+fn the_h100_spec_holds_what_the_peers_holds() {
+    let peer = cdi_specs::parse_yaml(PEER).unwrap();
+    for host in ["h100-capture", "h100-squashfs"] {
+        let plan = LaidOut::named(host).plan().0.unwrap();
+        let (hooks, free) = (with_hooks(&plan), hook_free(&plan));
+        for spec in [&hooks, &free] {
+            let edits = &spec.container_edits;
+            assert_eq!(edits.device_nodes, peer.container_edits.device_nodes, "{host}");
+            for device in ["0", "all"] {
+                assert_eq!(spec.device(device), peer.device(device), "{host}");
+            }
+            assert!(edits.env.contains(&"NVIDIA_VISIBLE_DEVICES=void".to_owned()));
+            let names = file_names(spec);
+            let peers = peer.container_edits.mounts.iter().map(|mount| mount.container_path.as_str());
+            for name in peers.chain(peer_links(&peer)).filter_map(|path| path.rsplit('/').next()) {
+                assert!(names.contains(name), "{host}: {name}");
+            }
+        }
+        let paths: BTreeSet<&str> = container_paths(&hooks.container_edits).collect();
+        let peers = peer.container_edits.mounts.iter().map(|mount| mount.container_path.as_str());
+        for path in
+            peers.chain(peer_links(&peer)).filter(|path| !path.contains("/bin/") && !path.contains("/firmware/"))
+        {
+            assert!(paths.contains(path), "{host}: {path}");
+        }
+        let args = &hooks.container_edits.hooks[0].args;
+        for arg in ["--cuda-compat", "--freeze-device-nodes", "--application-profile", "/usr/local/nvidia/lib64"] {
+            assert!(args.iter().any(|known| known == arg), "{host}: {arg}");
+        }
+    }
+}
+
 #[test]
 fn a_capture_is_the_host() {
     for_each_host(|host, laid_out, plan, problems| {

@@ -11,25 +11,29 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Calls libcuda; prints the directory that the loader found it in, and leaves its path in `directory`. */
+/* The directory of the library that a function came from. */
+static void note_directory(void *function, char *directory) {
+    Dl_info info;
+    if (!dladdr(function, &info)) return;
+    snprintf(directory, PATH_MAX, "%s", info.dli_fname);
+    char *slash = strrchr(directory, '/');
+    if (slash) *slash = 0;
+}
+
 static void cuda(char *directory) {
     int version = 0;
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
     int (*get)(int *) = library ? dlsym(library, "cuDriverGetVersion") : NULL;
-    Dl_info info;
-    if (!get || !dladdr((void *)get, &info)) {
+    if (!get) {
         printf("cuda=%s\n", dlerror());
         return;
     }
+    note_directory((void *)get, directory);
     int rc = get(&version);
     printf("cuda=%d\n", rc ? -rc : version);
-    snprintf(directory, PATH_MAX, "%s", info.dli_fname);
-    char *slash = strrchr(directory, '/');
-    if (slash) *slash = 0;
-    printf("directory=%s\n", directory);
 }
 
-static void nvml(void) {
+static void nvml(char *directory) {
     char version[80] = "";
     void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
     int (*init)(void) = library ? dlsym(library, "nvmlInit_v2") : NULL;
@@ -38,6 +42,7 @@ static void nvml(void) {
         printf("nvml=%s\n", dlerror());
         return;
     }
+    note_directory((void *)get, directory);
     int rc = init();
     if (!rc) rc = get(version, sizeof version);
     if (rc)
@@ -74,7 +79,8 @@ int main(int argc, char **argv) {
     char directory[PATH_MAX] = "/nowhere";
     char firmware[PATH_MAX];
     cuda(directory);
-    nvml();
+    nvml(directory);
+    printf("directory=%s\n", directory);
     readable("libcuda.so", directory, "libcuda.so", "");
     readable("libcuda.so.1", directory, "libcuda.so.1", "");
     readable("libcuda.so.VERSION", directory, "libcuda.so.", version);

@@ -1,6 +1,6 @@
 //! `cargo xtask e2e`: the spec that `cdi-gen generate` writes, used by real container engines. I/O.
 //!
-//! Everything happens in a private mount namespace. On a machine without a GPU a driver stands there at its real paths:
+//! Everything happens in mount and process namespaces of its own. On a machine without a GPU a driver stands there at its real paths:
 //! libraries that can be loaded, `/proc/driver/nvidia` of a live H100 host, device nodes without a driver behind them.
 //! The container is Debian's libc and busybox, with no SONAME link and no ld.so.cache entry for the driver: what
 //! `gpu-check` finds in it came through the spec. Runs on Debian and its kin, as root.
@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
 use crate::build;
@@ -37,6 +37,9 @@ const PROGRAM_DIRS: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/usr/li
 /// The packages that the container is made of.
 const ROOTFS_PACKAGES: [&str; 2] = ["busybox-static", "libc6"];
 
+/// Namespaces of the test's own: what it mounts and what it starts ends with it, were it a hook that hangs.
+const UNSHARE: [&str; 7] =
+    ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 /// Leads the names of the temporary directory and of the cgroup.
 const PREFIX: &str = "cdi-gen-e2e-";
 /// The running driver's own word for its version.
@@ -93,14 +96,14 @@ pub fn run(engines: &[String]) -> anyhow::Result<()> {
     let xtask = std::env::current_exe().context("cannot find this program")?;
     let footprint = Footprint::new()?;
     let mut inside = Command::new("unshare");
-    inside.args(["--mount", "--propagation", "private"]).arg(xtask).args(["e2e", "--inside"]).args(engines);
+    inside.args(UNSHARE).arg(xtask).args(["e2e", "--inside"]).args(engines);
     inside.env("CDI_GEN", cdi_gen).env("TMPDIR", footprint.work.path());
     let status = inside.status().context("cannot run unshare")?;
-    ensure!(status.success(), "e2e failed in its own mount namespace: {status}");
+    ensure!(status.success(), "e2e failed in its own namespaces: {status}");
     Ok(())
 }
 
-/// The test itself, in the mount namespace that [`run`] made: nothing is unmounted here.
+/// The test itself, in the namespaces that [`run`] made: nothing is unmounted here.
 pub fn run_inside(engines: &[String]) -> anyhow::Result<()> {
     let work = std::env::temp_dir();
     let name = work.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -345,10 +348,10 @@ fn make_node(node: &Path, major: u32, minor: u32) -> anyhow::Result<()> {
 /// crun refuses cgroups of both versions at once; without the second it sees plain version 1.
 fn leave_hybrid_cgroups() -> anyhow::Result<()> {
     let unified = Path::new("/sys/fs/cgroup/unified");
-    if !mount_points()?.contains(unified) {
-        return Ok(());
+    if unified.exists() && mount_points()?.contains(unified) {
+        build::run(Command::new("umount").arg("-n").arg(unified))?;
     }
-    build::run(Command::new("umount").arg("-n").arg(unified))
+    Ok(())
 }
 
 fn mount_points() -> anyhow::Result<BTreeSet<PathBuf>> {
@@ -434,15 +437,13 @@ impl Podman {
         let started = Instant::now();
         let output = self.start(runtime, case, host, &fresh)?;
         let milliseconds = started.elapsed().as_millis();
-        if !output.status.success() {
-            self.remove_containers(runtime)?;
-        }
+        let gone = if output.status.success() { Ok(()) } else { self.remove_containers(runtime) };
         fs::remove_dir_all(&fresh).with_context(|| format!("cannot remove {}", fresh.display()))?;
         Ok(Row {
             engine: engine.to_owned(),
             runtime: runtime.to_owned(),
             device: case.title(),
-            result: case.judge(host, &output),
+            result: case.judge(host, &output).and(gone),
             milliseconds,
         })
     }
@@ -458,8 +459,9 @@ impl Podman {
     }
 
     /// A podman that was killed leaves its container running.
-    fn remove_containers(&self, runtime: &str) -> anyhow::Result<()> {
-        build::output(self.command(runtime).args(["rm", "--all", "--force", "--time", "0"])).map(|_printed| ())
+    fn remove_containers(&self, runtime: &str) -> Result<(), String> {
+        let removed = build::output(self.command(runtime).args(["rm", "--all", "--force", "--time", "0"]));
+        removed.map(|_printed| ()).map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -585,9 +587,15 @@ struct Row {
 
 impl Row {
     fn cells(&self) -> [String; 5] {
-        let result = self.result.as_ref().map_or_else(|wrong| format!("failed: {wrong}"), |()| "ok".to_owned());
+        let result = if self.result.is_ok() { "ok" } else { "failed" };
         let milliseconds = self.milliseconds.to_string();
-        [self.engine.clone(), self.runtime.clone(), self.device.clone(), result, milliseconds]
+        [self.engine.clone(), self.runtime.clone(), self.device.clone(), result.to_owned(), milliseconds]
+    }
+
+    /// What failed, and how.
+    fn failure(&self) -> Option<String> {
+        let wrong = self.result.as_ref().err()?;
+        Some(format!("  {} {} {}: {wrong}", self.engine, self.runtime, self.device))
     }
 }
 
@@ -605,12 +613,9 @@ fn table(rows: &[Row]) -> String {
 
 /// The failures, by name.
 fn report(rows: &[Row]) -> anyhow::Result<()> {
-    let failed = rows.iter().filter(|row| row.result.is_err());
-    let failed: Vec<_> = failed.map(|row| format!("{} {} {}", row.engine, row.runtime, row.device)).collect();
-    if failed.is_empty() {
-        return Ok(());
-    }
-    bail!("{} of {} containers failed: {}", failed.len(), rows.len(), failed.join(", "))
+    let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
+    ensure!(failures.is_empty(), "{} of {} containers failed\n{}", failures.len(), rows.len(), failures.join("\n"));
+    Ok(())
 }
 
 // Files

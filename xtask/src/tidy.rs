@@ -110,7 +110,7 @@ fn imports(path: &Path, text: &str) -> Option<String> {
         .split("crate::")
         .skip(1)
         .filter_map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next());
-    let wrong = used.filter(|used| place(used) > place(own) && !ALLOWED.contains(&(own, used))).next()?;
+    let wrong = used.find(|used| place(used) > place(own) && !ALLOWED.contains(&(own, used)))?;
     Some(format!("{}: {own} must not use {wrong}, which comes after it", path.display()))
 }
 
