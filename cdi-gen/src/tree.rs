@@ -329,8 +329,11 @@ impl Tree {
     /// # Errors
     /// As [`Tree::open_file`]; a read error.
     pub fn read(&self, path: &Utf8Path, limit: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.open_file(path)?.take(limit).read_to_end(&mut bytes)?;
+        let file = self.open_file(path)?;
+        // Files of /proc and /sys claim to be empty or a page; one byte more finds the end without another growth.
+        let size = file.metadata()?.len().clamp(4096, limit.max(4096));
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        file.take(limit).read_to_end(&mut bytes)?;
         self.saw(&self.host_path(&self.resolve(path)?), true);
         Ok(bytes)
     }

@@ -1,15 +1,16 @@
 //! `cargo xtask e2e`: the spec that `cdi-gen generate` writes, used by real container engines. I/O.
 //!
-//! Everything happens in mount and process namespaces of its own. On a machine without a GPU a driver stands there at its real paths:
-//! libraries that can be loaded, `/proc/driver/nvidia` of a live H100 host, device nodes without a driver behind them.
-//! The container is Debian's libc and busybox, with no SONAME link and no ld.so.cache entry for the driver: what
-//! `gpu-check` finds in it came through the spec. Runs on Debian and its kin, as root.
+//! Everything happens in mount and process namespaces of its own. On a machine without a GPU a driver stands there at
+//! its real paths: libraries that can be loaded, `/proc/driver/nvidia` of a live H100 host, device nodes without a
+//! driver behind them. The container is Debian's libc and busybox, with no SONAME link and no ld.so.cache entry for the
+//! driver: what `gpu-check` finds in it came through the spec. Runs on Debian and its kin, as root.
 #![expect(clippy::disallowed_methods, reason = "lays out a host and runs container engines")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::sleep;
@@ -523,6 +524,9 @@ impl Case {
         if let Check::Refused = self.check {
             let refused = !output.status.success() && words.contains("unresolvable");
             return if refused { Ok(()) } else { Err(format!("not refused as unresolvable: {}", one_line(&words))) };
+        }
+        if output.status.signal().is_some() {
+            return Err(format!("not done after {TIME_LIMIT} s"));
         }
         if !output.status.success() {
             return Err(format!("{}: {}", output.status, one_line(&format!("{printed} {words}"))));

@@ -124,7 +124,9 @@ fn start_line(text: &mut String, column: usize) {
 
 /// Writes text so that every reader gets the same text back: plain where that is safe.
 fn push_scalar(out: &mut String, text: &str) {
-    if text.contains(needs_escape) || has_other_meaning(text) {
+    if is_path_or_word(text) {
+        out.push_str(text);
+    } else if text.contains(needs_escape) || has_other_meaning(text) {
         push_double_quoted(out, text);
     } else if has_syntax(text) {
         out.push('\'');
@@ -133,6 +135,13 @@ fn push_scalar(out: &mut String, text: &str) {
     } else {
         out.push_str(text);
     }
+}
+
+/// Most texts of a spec, told at a glance: a path or a long word of harmless characters is neither syntax nor a number,
+/// and no keyword has more than five letters.
+fn is_path_or_word(text: &str) -> bool {
+    let starts_well = text.starts_with('/') || (text.len() > 5 && text.starts_with(|c: char| c.is_ascii_alphabetic()));
+    starts_well && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=".contains(&byte))
 }
 
 /// Whether unquoted `text` would be read as structure.
