@@ -140,9 +140,11 @@ fn missing_nodes(facts: &HostFacts, need: Need) -> Vec<&'static str> {
     CONTROL_NODES.iter().filter(|(path, class)| *class == need && !is_there(path)).map(|(path, _)| *path).collect()
 }
 
-/// nvidia-modeset is loaded for graphics only; its absence on a compute host is no trouble.
+/// nvidia-modeset is there for graphics; its absence on a host without nvidia-drm is no trouble.
 fn report_optional_nodes(facts: &HostFacts, problems: &mut Vec<Problem>) {
-    for path in missing_nodes(facts, Need::Optional) {
+    let has_graphics = facts.nodes.drm.values().any(|drm| !drm.nodes.is_empty());
+    let missing = missing_nodes(facts, Need::Optional).into_iter();
+    for path in missing.filter(|path| has_graphics || *path != "/dev/nvidia-modeset") {
         problems.push(Problem::note("missing-node", format!("no device node {path}; containers go without it")));
     }
 }

@@ -1,5 +1,9 @@
 //! The program as people and scripts meet it: exit codes, files, flags, environment, bad input.
-#![expect(clippy::disallowed_methods, reason = "tests set up files and run programs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests set up files and stop at the first surprise"
+)]
 
 mod common;
 

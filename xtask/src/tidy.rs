@@ -106,7 +106,7 @@ fn imports(path: &Path, text: &str) -> Option<String> {
     let own = module(path)?;
     let place = |module: &str| ORDER.iter().position(|known| *known == module);
     let code = text.split("#[cfg(test)]").next().unwrap_or(text);
-    let used = code
+    let mut used = code
         .split("crate::")
         .skip(1)
         .filter_map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next());
