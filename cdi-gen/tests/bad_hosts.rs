@@ -135,6 +135,14 @@ fn two_gpus_of_one_uuid_keep_their_other_names() {
 }
 
 #[test]
+fn a_gpu_with_mig_instances_is_told() {
+    let instance = "/proc/driver/nvidia/capabilities/gpu0/mig/gi1";
+    let (plan, problems) = broken(|host| std::fs::create_dir_all(host.path(instance)).unwrap());
+    assert_eq!(plan.devices.len(), 2);
+    assert!(problems.contains("MIG"), "{problems}");
+}
+
+#[test]
 fn a_huge_or_malformed_library_costs_itself() {
     let version = sound().driver_version;
     let (plan, problems) = broken(|host| {

@@ -15,6 +15,9 @@ use crate::tree::Tree;
 /// One directory a GPU, named by its PCI address.
 const GPUS: &str = "/proc/driver/nvidia/gpus";
 
+/// Capabilities of MIG instances, a directory a GPU, named by its minor number; `mig/gi<n>` for each instance.
+const CAPABILITIES: &str = "/proc/driver/nvidia/capabilities";
+
 /// One GPU of the kernel's list. A field is `None` where the kernel does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GpuFact {
@@ -28,6 +31,8 @@ pub struct GpuFact {
     pub minor: Option<u32>,
     /// Taken out of use by `NVreg_ExcludedGpus`.
     pub excluded: bool,
+    /// Split into MIG instances.
+    pub mig: bool,
 }
 
 /// Parses one `information` file.
@@ -42,6 +47,7 @@ pub fn parse_information(bus_id: &str, text: &str) -> GpuFact {
         uuid: field("GPU UUID").filter(|uuid| is_uuid(uuid)),
         minor: field("Device Minor").and_then(|minor| minor.parse().ok()),
         excluded: ["GPU Excluded", "Blacklisted"].into_iter().filter_map(field).any(|value| value == "Yes"),
+        mig: false,
     }
 }
 
@@ -72,12 +78,21 @@ pub fn read(system: &Tree, problems: &mut Vec<Problem>) -> Vec<GpuFact> {
 fn read_one(system: &Tree, bus_id: &str, problems: &mut Vec<Problem>) -> GpuFact {
     let path: Utf8PathBuf = Utf8Path::new(GPUS).join(bus_id).join("information");
     match system.read_text(&path) {
-        Ok(text) => parse_information(bus_id, &text),
+        Ok(text) => {
+            let gpu = parse_information(bus_id, &text);
+            GpuFact { mig: gpu.minor.is_some_and(|minor| has_mig_instances(system, minor)), ..gpu }
+        }
         Err(error) => {
             problems.push(Problem::warning("unreadable", format!("cannot read {path}: {error}")));
             GpuFact { bus_id: bus_id.to_owned(), ..GpuFact::default() }
         }
     }
+}
+
+/// A GPU in MIG mode without instances has the directory, and nothing in it.
+fn has_mig_instances(system: &Tree, minor: u32) -> bool {
+    let dir = Utf8Path::new(CAPABILITIES).join(format!("gpu{minor}")).join("mig");
+    system.list(&dir, |name| name.starts_with("gi")).is_ok_and(|instances| !instances.is_empty())
 }
 
 #[cfg(test)]
@@ -98,6 +113,7 @@ mod tests {
             uuid: Some("GPU-00000000-1111-2222-3333-444444444444".into()),
             minor: Some(3),
             excluded: false,
+            mig: false,
         };
         assert_eq!(gpu, expected);
     }

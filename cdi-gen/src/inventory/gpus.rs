@@ -45,6 +45,10 @@ pub fn select(facts: &HostFacts, problems: &mut Vec<Problem>) -> Vec<Gpu> {
         }
     });
     let usable: Vec<Gpu> = usable.collect();
+    for gpu in listed.iter().filter(|gpu| gpu.mig) {
+        let message = format!("GPU {} is split into MIG instances, which get no devices of their own yet", gpu.bus_id);
+        problems.push(Problem::warning("mig", message).hint("CUDA cannot use the whole GPU meanwhile"));
+    }
     usable.iter().for_each(|gpu| report_gaps(gpu, problems));
     usable
 }
