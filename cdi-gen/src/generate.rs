@@ -24,11 +24,10 @@ const HOOK_NAMES: [&str; 7] = [
 
 /// Writes the spec of a host.
 pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
-    let mut problems = Vec::new();
-    let options = lowering_options(arguments, &mut problems)?;
-    let (path, format) = destination(arguments, &mut problems);
-    let (facts, found) = read_facts(&arguments.roots)?;
-    problems.extend(found);
+    let mut about_output = Vec::new();
+    let options = lowering_options(arguments, &mut about_output)?;
+    let (path, format) = destination(arguments, &mut about_output);
+    let (facts, mut problems) = read_facts(&arguments.roots)?;
     let plan = match cdi_gen::plan(&facts, &plan_options(&arguments.selection), &mut problems) {
         Ok(plan) => plan,
         Err(error) => {
@@ -36,6 +35,7 @@ pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
             return Ok(refuse(&error, problems, kept.unwrap_or_default(), voice));
         }
     };
+    problems.extend(about_output);
     let spec = to_spec::lower(&plan, &options);
     let violations = cdi_specs::validate(&spec);
     anyhow::ensure!(violations.is_empty(), "the spec would be invalid: {}", join(&violations));
