@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use camino::Utf8Path;
 
+use crate::driver_files;
 use crate::facts::elf::{self, Class, ElfFacts, Machine};
 use crate::facts::ld_cache;
 use crate::tree::{Kind, Tree};
@@ -58,7 +59,11 @@ fn file(system: &Tree, path: &Utf8Path, escaped: &str, was_read: bool) -> String
         Err(elf::ElfError::Empty) => format!("file {escaped}"),
         // An unreadable file stays one in the fixture.
         Err(elf::ElfError::Io(_)) => format!("file {escaped} {PRESENT}\nmode {escaped} 0000"),
-        Err(_) if was_read => format!("file {escaped} {}", content(&system.read_text(path).unwrap_or_default())),
+        Err(_) if was_read => {
+            let text = system.read_text(path).unwrap_or_default();
+            let text = if path.file_name() == Some("mountinfo") { driver_mounts(&text) } else { text };
+            format!("file {escaped} {}", content(&text))
+        }
         Err(_) => format!("file {escaped} {PRESENT}"),
     }
 }
@@ -72,17 +77,25 @@ fn elf_line(path: &str, facts: &ElfFacts) -> String {
 
 fn cache(out: &mut String, system: &Tree, path: &Utf8Path) {
     let bytes = system.read(path, 256 << 20).unwrap_or_default();
-    let known = |name: &str| {
-        crate::driver_files::split_name(name)
-            .is_some_and(|(stem, _)| crate::driver_files::find(stem).is_some() || stem.starts_with("libnvidia"))
-    };
-    let (entries, _) = ld_cache::parse(&bytes, known);
+    let (entries, _) = ld_cache::parse(&bytes, is_driver_name);
     if !entries.is_empty() {
         let _ = writeln!(out, "cache-at {}", escape(path.as_str()));
     }
     for entry in entries {
         let _ = writeln!(out, "cache {} {}", escape(entry.name), escape(entry.path));
     }
+}
+
+/// The mounts that say where a driver was put. The others are nobody's business.
+fn driver_mounts(mountinfo: &str) -> String {
+    let name =
+        |line: &&str| line.split(' ').nth(4).and_then(|path| path.rsplit('/').next()).is_some_and(is_driver_name);
+    mountinfo.lines().filter(name).map(|line| format!("{line}\n")).collect()
+}
+
+fn is_driver_name(name: &str) -> bool {
+    let stem = driver_files::split_name(name).map(|(stem, _)| stem);
+    stem.is_some_and(|stem| driver_files::find(stem).is_some() || stem.starts_with("libnvidia"))
 }
 
 /// Whitespace and backslashes as fstab(5) writes them.
@@ -144,6 +157,13 @@ mod tests {
         let expected = "GPU UUID: GPU-00000000-0000-0000-0000-000000000001 x 00000000-0000-0000-0000-000000000001 y\n\
                         GPU-00000000-0000-0000-0000-000000000002";
         assert_eq!(Scrubber::default().scrub(text), expected);
+    }
+
+    #[test]
+    fn only_the_drivers_mounts() {
+        let mount = |point: &str| format!("712 650 8:1 / {point} ro - ext4 /dev/sda1 rw\n");
+        let text = mount("/home/me") + &mount("/usr/lib/libcuda.so.550.1") + &mount("/usr/bin/nvidia-smi");
+        assert_eq!(driver_mounts(&text), mount("/usr/lib/libcuda.so.550.1"));
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! `438.0` or, as in YAML 1.1, `0666`. One thing is stricter than serde: no key may stand twice in a map.
 //! On the way the layer leaves a [`Trail`], so that an error can name its field.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::{self, Display, Write};
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// The path of the field being read, such as `devices[0].name`. After an error it is that of the field that failed.
@@ -292,6 +293,9 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Key<'_, S> {
     }
 }
 
+/// The key under which serde_json passes a number on as text.
+const JSON_NUMBER: &str = "$serde_json::private::Number";
+
 /// Whole numbers in all the ways that Go reads them.
 struct WholeNumber<V>(V);
 
@@ -338,7 +342,23 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for WholeNumber<V> {
         self.0.visit_seq(items)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(entries)
+    /// Where a program of the workspace switches on serde_json's `arbitrary_precision`, a number may come as a map
+    /// from a private key to its text.
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<V::Value, A::Error> {
+        match entries.next_key::<Cow<'de, str>>()?.as_deref() {
+            Some(JSON_NUMBER) => self.number(&entries.next_value::<Cow<'de, str>>()?),
+            _ => Err(A::Error::invalid_type(Unexpected::Map, &self.0)),
+        }
+    }
+}
+
+impl<'de, V: Visitor<'de>> WholeNumber<V> {
+    fn number<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        match (text.parse(), text.parse(), text.parse()) {
+            (Ok(number), _, _) => self.visit_i64(number),
+            (_, Ok(number), _) => self.visit_u64(number),
+            (_, _, Ok(number)) => self.visit_f64(number),
+            _ => Err(E::invalid_value(Unexpected::Str(text), &self.0)),
+        }
     }
 }
