@@ -231,6 +231,7 @@ impl Tree {
         let step = match rustix::fs::readlink(join(self.shared.root.as_str(), &host_path).as_ref(), Vec::new()) {
             Ok(target) => Step::Link(utf8(target.into_bytes())?),
             Err(Errno::INVAL) => Step::Plain,
+            Err(Errno::NOENT) if self.is_listed(&host_path) => Step::Plain,
             Err(Errno::NOENT) => Step::Missing,
             Err(error) => return Err(error.into()),
         };
@@ -239,6 +240,12 @@ impl Tree {
         }
         self.shared.steps.borrow_mut().insert(host_path.into_owned(), step.clone());
         Ok(step)
+    }
+
+    /// Whether the device list has a node at or below a host path, though the tree may have nothing there.
+    fn is_listed(&self, host_path: &str) -> bool {
+        let nodes = self.shared.nodes.iter().flat_map(BTreeMap::keys);
+        nodes.into_iter().any(|node| node.starts_with(host_path))
     }
 
     /// The text of the link at `path`, whose parent directories may be links.
@@ -282,15 +289,14 @@ impl Tree {
     /// # Errors
     /// `dir` does not exist, is no directory or cannot be read.
     pub fn list(&self, dir: &Utf8Path, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Listed>> {
-        let real = self.resolve(dir)?;
-        let host_dir = self.host_path(&real);
-        let fd = rustix::fs::open(
-            self.on_disk(&host_dir).as_std_path(),
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let host_dir = self.host_path(&self.resolve(dir)?);
+        let mut found: Vec<Listed> = self.listed_nodes(&host_dir).filter(|entry| wanted(&entry.name)).collect();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(self.on_disk(&host_dir).as_std_path(), flags, Mode::empty()) {
+            Err(Errno::NOENT) if !found.is_empty() => return Ok(found),
+            opened => opened?,
+        };
         self.saw(&host_dir, false);
-        let mut found = Vec::new();
         for entry in Dir::new(fd)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
@@ -301,7 +307,15 @@ impl Tree {
             found.push(Listed { name: name.to_owned(), is_link: entry.file_type() == FileType::Symlink });
         }
         found.sort_unstable();
+        found.dedup();
         Ok(found)
+    }
+
+    /// Nodes of the device list that stand in a directory.
+    fn listed_nodes(&self, host_dir: &Utf8Path) -> impl Iterator<Item = Listed> {
+        let nodes = self.shared.nodes.iter().flat_map(BTreeMap::keys);
+        let here = nodes.filter(move |node| node.parent() == Some(host_dir));
+        here.filter_map(|node| Some(Listed { name: node.file_name()?.to_owned(), is_link: false }))
     }
 
     /// What the listing tells about a name spares the walk a system call.
@@ -466,6 +480,17 @@ mod tests {
         let seen: Vec<_> = tree.seen().into_iter().map(|(path, read)| (path.into_string(), read)).collect();
         let expected = [("/a", false), ("/a/listed", false), ("/a/read", true), ("/l", false)];
         assert_eq!(seen, expected.map(|(path, read)| (path.to_owned(), read)));
+    }
+
+    #[test]
+    fn a_device_list_stands_in_for_nodes_and_for_their_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = device_list::parse("char /dev/nvidia0 195 0 0666\nchar /dev/dri/card0 226 0 0660\n").unwrap();
+        let tree = Tree::new(Utf8Path::from_path(dir.path()).unwrap(), Some(nodes)).unwrap();
+        let names: Vec<_> = tree.list("/dev".into(), |_| true).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["nvidia0"]);
+        assert!(matches!(tree.kind("/dev/dri/card0".into()).unwrap(), Kind::Char(Node { major: 226, .. })));
+        assert!(tree.kind("/dev/dri/card1".into()).is_err());
     }
 
     #[test]

@@ -109,12 +109,14 @@ pub fn directories(libraries: &[LibraryFact], version: Option<&DriverVersion>) -
     dirs
 }
 
-/// The NVML library that fits this process.
-pub fn find_nvml(libraries: &[LibraryFact]) -> Option<&Located> {
+/// The NVML library that fits this process: of the running version if there is one, else the one that programs load.
+pub fn find_nvml<'a>(libraries: &'a [LibraryFact], version: Option<&DriverVersion>) -> Option<&'a Located> {
     let native = if cfg!(target_pointer_width = "64") { Class::Elf64 } else { Class::Elf32 };
     let is_native = |fact: &&LibraryFact| fact.elf.as_ref().is_some_and(|elf| elf.class == native);
-    let found = libraries.iter().filter(is_native).filter(|fact| fact.stem() == "libnvidia-ml");
-    found.max_by_key(|fact| fact.names.contains("libnvidia-ml.so.1")).map(|fact| &fact.located)
+    let found = || libraries.iter().filter(is_native).filter(|fact| fact.stem() == "libnvidia-ml");
+    let running = || found().find(|fact| version.is_some() && fact.driver_version().as_ref() == version);
+    let loaded = || found().find(|fact| fact.names.contains("libnvidia-ml.so.1"));
+    running().or_else(loaded).map(|fact| &fact.located)
 }
 
 /// The driver version that the files themselves tell: that of the file behind `libcuda.so.1`, else the newest that has

@@ -25,6 +25,7 @@ use serde::Serialize;
 use self::nvml_report::{NvmlPolicy, NvmlQuery};
 use crate::host::Host;
 use crate::problem::Problem;
+use crate::tree::Located;
 
 /// All that was read from one host.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +43,7 @@ pub struct HostFacts {
     /// Driver programs.
     pub binaries: Vec<binaries::BinaryFact>,
     /// Firmware of the driver's version.
-    pub firmware: Vec<crate::tree::Located>,
+    pub firmware: Vec<Located>,
     /// ICD files, profiles and other data files.
     pub configs: Vec<configs::ConfigFact>,
     /// IPC sockets and directories.
@@ -66,7 +67,8 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
     let driver = driver::read(&host.system, &mut problems);
     let libraries = libraries::read(host, hints, &driver, &mut problems);
     let mut gpus = gpus::read(&host.system, &mut problems);
-    fill_from_nvml(host, nvml, &libraries, &mut gpus, &mut problems);
+    let nvml_library = libraries::find_nvml(&libraries, driver.version.as_ref());
+    fill_from_nvml(host, nvml, nvml_library, &mut gpus, &mut problems);
     let foreign_gpus = pci::read(&host.system, gpus.is_empty());
     let nodes = devices::read(host, &gpus);
     let version = driver.version.clone().or_else(|| libraries::installed_version(&libraries));
@@ -84,7 +86,7 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
 fn fill_from_nvml(
     host: &Host,
     query: &NvmlQuery,
-    libraries: &[libraries::LibraryFact],
+    library: Option<&Located>,
     gpus: &mut Vec<gpus::GpuFact>,
     problems: &mut Vec<Problem>,
 ) {
@@ -95,8 +97,7 @@ fn fill_from_nvml(
             host.system.is_live() && nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty())
         }
     };
-    let library = libraries::find_nvml(libraries).filter(|_| wanted);
-    let Some(library) = library else { return };
+    let Some(library) = library.filter(|_| wanted) else { return };
     match ask(query, &host.system.path_on_this_machine(&library.host_path)) {
         Ok(report) => {
             let refused = report.errors.iter().map(|error| Problem::warning("nvml", format!("NVML: {error}")));
