@@ -168,7 +168,10 @@ const fn config(name: &'static str, capability: Capabilities, base: &'static str
 /// Data files, sorted by path. A guest of the loader that reads it looks in `base` whatever the distribution.
 pub const CONFIGS: &[Config] = &[
     config("OpenCL/vendors/nvidia*.icd", COMPUTE, "/etc"),
-    config("X11/xorg.conf.d/*nvidia*.conf", DISPLAY, "/usr/share"),
+    config("X11/xorg.conf.d/10-nvidia-drm-outputclass.conf", DISPLAY, "/usr/share"),
+    config("X11/xorg.conf.d/10-nvidia.conf", DISPLAY, "/usr/share"),
+    config("X11/xorg.conf.d/nvidia-drm-outputclass.conf", DISPLAY, "/usr/share"),
+    config("X11/xorg.conf.d/nvidia.conf", DISPLAY, "/usr/share"),
     config("egl/egl_external_platform.d/*nvidia*.json", GRAPHICS, "/usr/share"),
     config("glvnd/egl_vendor.d/10_nvidia*.json", GRAPHICS, "/usr/share"),
     config("nvidia/nvidia-application-profiles-{version}-key-documentation", GRAPHICS, "/usr/share"),

@@ -6,22 +6,24 @@ use crate::tree::Tree;
 
 /// Library directories, sorted; which system has them stands beside each.
 const LIBRARY_DIRS: &[&str] = &[
-    "/home/kubernetes/bin/nvidia/lib64",         // GKE on Container-Optimized OS
-    "/opt/nvidia/current/lib64",                 // Flatcar, drivers in /opt
-    "/run/current-system/profile/lib",           // Guix System
-    "/run/opengl-driver-32/lib",                 // NixOS, 32 bit
-    "/run/opengl-driver/lib",                    // NixOS
-    "/usr/glibc-compat/lib",                     // glibc beside musl
+    "/home/kubernetes/bin/nvidia/lib64", // GKE on Container-Optimized OS
+    "/opt/nvidia/current/lib64",         // Flatcar, drivers in /opt
+    "/run/current-system/profile/lib",   // Guix System
+    "/run/opengl-driver-32/lib",         // NixOS, 32 bit
+    "/run/opengl-driver/lib",            // NixOS
+    "/snap/docker/current/graphics/lib/aarch64-linux-gnu", // Docker snap
+    "/snap/docker/current/graphics/lib/x86_64-linux-gnu", // Docker snap
+    "/usr/glibc-compat/lib",             // glibc beside musl
     "/usr/lib/aarch64-linux-gnu/nvidia/current", // Debian
-    "/usr/lib/i386-linux-gnu/nvidia/current",    // Debian, 32 bit
-    "/usr/lib/nvidia",                           // RPM Fusion, old
-    "/usr/lib/nvidia/tesla",                     // Bottlerocket
-    "/usr/lib/x86_64-linux-gnu/nvidia/current",  // Debian
-    "/usr/lib64-nvidia",                         // Colab
-    "/usr/lib64/nvidia",                         // RPM Fusion, old
-    "/usr/local/nvidia/lib",                     // containers of device plugins
-    "/usr/local/nvidia/lib64",                   // containers of device plugins, Kaggle
-    "/var/lib/nvidia/lib64",                     // Container-Optimized OS without GKE
+    "/usr/lib/i386-linux-gnu/nvidia/current", // Debian, 32 bit
+    "/usr/lib/nvidia",                   // RPM Fusion, old
+    "/usr/lib/nvidia/tesla",             // Bottlerocket
+    "/usr/lib/x86_64-linux-gnu/nvidia/current", // Debian
+    "/usr/lib64-nvidia",                 // Colab
+    "/usr/lib64/nvidia",                 // RPM Fusion, old
+    "/usr/local/nvidia/lib",             // containers of device plugins
+    "/usr/local/nvidia/lib64",           // containers of device plugins, Kaggle
+    "/var/lib/nvidia/lib64",             // Container-Optimized OS without GKE
 ];
 
 /// Directories of programs that no library directory leads to, in order of preference.

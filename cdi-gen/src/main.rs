@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
-use clap::Parser;
+use clap::{Arg, CommandFactory, FromArgMatches};
 
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
 use cdi_gen::facts::{self, Hints, HostFacts};
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
         return ExitCode::from(print(VERSION).map_or(EXIT_IO, |()| 0));
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
     let voice = Voice { quiet: cli.quiet, json: cli.json };
     match run(cli.command, voice) {
         Ok(code) => ExitCode::from(code),
@@ -54,6 +54,20 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// The definition of the command line, without environment variables that are set and empty: unit files and charts
+/// set them to mean nothing.
+fn command_line() -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let without = move |argument: Arg| match argument.get_env() {
+        // No variable has an empty name, so nothing is read.
+        Some(name) if is_empty(name) => argument.env("").hide_env(true),
+        _ => argument,
+    };
+    let command = Cli::command().mut_args(without);
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(without)))
 }
 
 fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
@@ -106,9 +120,16 @@ fn hints(roots: &Roots) -> Hints {
     let path = std::env::var("LD_LIBRARY_PATH").ok().filter(|_| here).unwrap_or_default();
     Hints {
         library_path: path.split(':').filter(|dir| dir.starts_with('/')).map(Utf8PathBuf::from).collect(),
-        library_search_path: roots.library_search_path.clone(),
-        config_search_path: roots.config_search_path.clone(),
+        library_search_path: search_path(&roots.library_search_path, &roots.driver_root),
+        config_search_path: search_path(&roots.config_search_path, &roots.driver_root),
     }
+}
+
+/// Directories of the driver's tree; those given with the driver root in front mean the same. `:` parts them too.
+fn search_path(dirs: &[Utf8PathBuf], driver_root: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let dirs = dirs.iter().flat_map(|dir| dir.as_str().split(':')).filter(|dir| !dir.is_empty()).map(Utf8Path::new);
+    let below = |dir: &Utf8Path| dir.strip_prefix(driver_root).map(|rest| Utf8Path::new("/").join(rest));
+    dirs.map(|dir| below(dir).unwrap_or_else(|_| dir.to_owned())).collect()
 }
 
 fn nvml_query(roots: &Roots) -> anyhow::Result<NvmlQuery> {

@@ -13,6 +13,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 /// Everybody may read a spec: rootless engines do.
 const MODE: u32 = 0o644;
+/// And may look into its directory.
+const DIR_MODE: u32 = 0o755;
 /// Attempts at a file name that nobody else uses.
 const ATTEMPTS: u32 = 100;
 
@@ -47,7 +49,7 @@ pub fn write(path: &Utf8Path, text: &str) -> Result<Written, OutputError> {
         return Ok(Written::Unchanged);
     }
     let dir = path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into());
-    fs::create_dir_all(dir).map_err(fail("make the directory"))?;
+    make_dirs(dir).map_err(fail("make the directory"))?;
     let (temporary, file) = create_beside(dir, path.file_name().unwrap_or_default()).map_err(fail("make a file"))?;
     let written = fill(file, text)
         .map_err(fail("write"))
@@ -59,6 +61,20 @@ pub fn write(path: &Utf8Path, text: &str) -> Result<Written, OutputError> {
     written?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("flush the directory"))?;
     Ok(Written::New)
+}
+
+/// Makes a directory and those above it that are missing, for everybody to read whatever the umask.
+fn make_dirs(dir: &Utf8Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_str().is_empty() && !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match fs::create_dir(dir) {
+            Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(DIR_MODE))?,
+            // Another run was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether the file is there with this text and mode. Only a regular file or nothing may be there.

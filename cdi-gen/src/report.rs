@@ -70,7 +70,28 @@ impl Paint {
         };
         let (dim, dim_reset) = if self.0 { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
         let word = problem.severity.to_string();
-        let hint = problem.hint.iter().map(|hint| format!("  {dim}→ {hint}{dim_reset}")).collect::<String>();
-        format!("{code}{word:7}{reset}  {}{hint}\n", problem.message)
+        let hint =
+            problem.hint.iter().map(|hint| format!("  {dim}→ {}{dim_reset}", printable(hint))).collect::<String>();
+        format!("{code}{word:7}{reset}  {}{hint}\n", printable(&problem.message))
+    }
+}
+
+/// A text with its control characters written out: names of files are not ours, and a terminal obeys.
+fn printable(text: &str) -> String {
+    let write_out = |character: char| {
+        let (plain, escaped) =
+            if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    };
+    text.chars().flat_map(write_out).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out() {
+        assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
     }
 }

@@ -176,9 +176,8 @@ impl<'a> Lowering<'a> {
 
     /// One mount; the hook makes the names, and those that programs look for elsewhere.
     fn library_with_hook(&mut self, library: &PlannedLibrary) {
-        let own = [library.dir.clone()];
-        let dirs = if self.options.library_dirs.is_empty() { &own[..] } else { &self.options.library_dirs };
-        for dir in dirs {
+        let dirs = self.chosen_dirs(library).unwrap_or_else(|| vec![library.dir.clone()]);
+        for dir in &dirs {
             let file = dir.join(&library.file_name);
             self.mount(&library.host_path, &file, &READ_ONLY);
             for name in &library.names {
@@ -204,8 +203,7 @@ impl<'a> Lowering<'a> {
     fn library_without_hook(&mut self, library: &PlannedLibrary) {
         let dirs = match library.place {
             Place::Xorg => vec![library.dir.clone()],
-            _ if !self.options.library_dirs.is_empty() => self.options.library_dirs.clone(),
-            _ => self.usual_dirs(library.class),
+            _ => self.chosen_dirs(library).unwrap_or_else(|| self.usual_dirs(library.class)),
         };
         // Programs of a package store look for libraries in the store only.
         let store = homes::is_store(&library.dir).then(|| library.dir.clone());
@@ -216,9 +214,15 @@ impl<'a> Lowering<'a> {
                 self.mount(&library.host_path, &dir.join(name), &READ_ONLY);
             }
         }
-        for path in &library.full_paths {
-            self.mount(&library.host_path, path, &READ_ONLY);
+        for path in library.full_paths.iter().cloned().chain(xorg_paths(library)) {
+            self.mount(&library.host_path, &path, &READ_ONLY);
         }
+    }
+
+    /// The caller's directories, which are meant for libraries of the host's own word size.
+    fn chosen_dirs(&self, library: &PlannedLibrary) -> Option<Vec<Utf8PathBuf>> {
+        let chosen = !self.options.library_dirs.is_empty() && library.class == self.machine.class();
+        (chosen && library.place != Place::Xorg).then(|| self.options.library_dirs.clone())
     }
 
     /// Directories that loaders search without being told: of Debian and its kind, and of Fedora, SUSE and Arch.
@@ -250,6 +254,7 @@ impl<'a> Lowering<'a> {
 /// libvdpau and libgbm have module directories of their own.
 fn elsewhere(library: &PlannedLibrary, usual: &[Utf8PathBuf]) -> Vec<Utf8PathBuf> {
     let mut paths = library.full_paths.clone();
+    paths.extend(xorg_paths(library));
     for dir in usual {
         if library.place == Place::Vdpau {
             let names = std::iter::once(&library.file_name).chain(&library.names);
@@ -258,4 +263,15 @@ fn elsewhere(library: &PlannedLibrary, usual: &[Utf8PathBuf]) -> Vec<Utf8PathBuf
         paths.extend(library.names.iter().filter(|name| name.contains('/')).map(|name| dir.join(name)));
     }
     paths
+}
+
+/// Where X servers look for modules: of Debian, Ubuntu and Arch, and of Fedora and SUSE.
+fn xorg_paths(library: &PlannedLibrary) -> Vec<Utf8PathBuf> {
+    if library.place != Place::Xorg {
+        return Vec::new();
+    }
+    let kind = if library.file_name.starts_with("nvidia_drv") { "drivers" } else { "extensions" };
+    let dirs = ["/usr/lib/xorg/modules", "/usr/lib64/xorg/modules"].map(|dir| Utf8Path::new(dir).join(kind));
+    let names = || std::iter::once(&library.file_name).chain(&library.names);
+    dirs.iter().flat_map(|dir| names().map(|name| dir.join(name))).collect()
 }

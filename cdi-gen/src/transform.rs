@@ -49,6 +49,19 @@ fn transform(edits: &mut ContainerEdits, from: &Utf8Path, to: &Utf8Path, side: S
         if (hook.hook_name == "startContainer") == (side == Side::Container) {
             hook.path = moved(&hook.path);
         }
+        // The others' arguments name paths of the host.
+        let in_container = matches!(hook.hook_name.as_str(), "createContainer" | "startContainer");
+        if in_container == (side == Side::Container) {
+            hook.args.iter_mut().skip(1).for_each(|arg| *arg = moved_argument(arg, from, to));
+        }
+    }
+}
+
+/// An argument is a path, or two as the toolkit's hooks take them: `target::link`.
+fn moved_argument(argument: &str, from: &Utf8Path, to: &Utf8Path) -> String {
+    match argument.split_once("::") {
+        Some((target, link)) => format!("{}::{}", moved(target, from, to), moved(link, from, to)),
+        None => moved(argument, from, to),
     }
 }
 
@@ -76,6 +89,15 @@ mod tests {
         ];
         for (path, from, to, expected) in cases {
             assert_eq!(moved(path, from.into(), to.into()), expected, "{path}: {from} to {to}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_hooks_move_with_the_side_that_they_are_about() {
+        let cases =
+            [("/a/x", "/b/x"), ("/a/x::/a/y", "/b/x::/b/y"), ("x.so.1::/a/x.so", "x.so.1::/b/x.so"), ("--a", "--a")];
+        for (argument, expected) in cases {
+            assert_eq!(moved_argument(argument, "/a".into(), "/b".into()), expected);
         }
     }
 

@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -283,6 +283,20 @@ impl Tree {
         })
     }
 
+    /// Whether `path` is a directory, no link, and owned by the owner of the tree's root: root, on a live host.
+    pub fn is_systems_directory(&self, path: &Utf8Path) -> bool {
+        let stat = |path: &Utf8Path| {
+            let parent = self.resolve(path.parent().unwrap_or(path)).ok()?;
+            let host_path = self.host_path(&parent.join(path.file_name().unwrap_or_default()));
+            let stat =
+                rustix::fs::statat(CWD, self.on_disk(&host_path).as_std_path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            self.saw(&host_path, false);
+            Some(stat)
+        };
+        let (Some(found), Some(root)) = (stat(path), stat("/".into())) else { return false };
+        FileType::from_raw_mode(found.st_mode) == FileType::Directory && found.st_uid == root.st_uid
+    }
+
     /// The names in directory `dir` that `wanted` accepts, sorted. Names that are not UTF-8 are passed over: no spec
     /// can name them.
     ///
@@ -326,15 +340,29 @@ impl Tree {
         }
     }
 
-    /// Opens the regular file at `path`. Never blocks: a FIFO or a device is an error, not a wait.
+    /// Opens the regular file at `path`. A FIFO or a device is an error, and is not opened to find out.
+    ///
+    /// A tree may be a container's, which changes while it is read: a link that takes the place of a directory after
+    /// the walk is an error too, where the kernel has openat2(2).
     ///
     /// # Errors
     /// As [`Tree::resolve`]; no permission; not a regular file (`InvalidInput`).
     pub fn open_file(&self, path: &Utf8Path) -> io::Result<File> {
-        let host_path = self.host_path(&self.resolve(path)?);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(self.on_disk(&host_path).as_std_path(), flags, Mode::empty())?);
+        let real = self.resolve(path)?;
+        let host_path = self.host_path(&real);
+        let on_disk = self.on_disk(&host_path);
+        let stat = rustix::fs::statat(CWD, on_disk.as_std_path(), AtFlags::SYMLINK_NOFOLLOW)?;
         self.saw(&host_path, false);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL.into());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let beneath = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let opened = match rustix::fs::openat2(CWD, on_disk.as_std_path(), flags, Mode::empty(), beneath) {
+            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(on_disk.as_std_path(), flags, Mode::empty()),
+            opened => opened,
+        };
+        let file = File::from(opened?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::INVAL.into()) }
     }
 

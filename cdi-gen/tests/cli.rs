@@ -116,6 +116,8 @@ fn on_a_disk(prepare: &str) -> Option<Ran> {
     unshare.args(["--mount", "--map-root-user", "sh", "-c", &script, "sh"]).arg(program.get_program());
     let ran = Ran::new(unshare.args(program.get_args()));
     let may_mount = ran.code != Some(77) && !ran.stderr.starts_with("unshare:");
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    assert!(may_mount || !is_root, "{ran:?}");
     may_mount.then_some(ran)
 }
 
@@ -178,6 +180,47 @@ fn the_toolkits_environment_variables_count() {
     let spec = cdi_specs::parse_json(std::fs::read(host.scratch("env.json")).unwrap()).unwrap();
     let names: Vec<_> = spec.devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!((spec.kind.as_str(), names.as_slice()), ("acme.com/gpu", ["0000:01:00.0", "gpu0"].as_slice()));
+}
+
+#[test]
+fn empty_environment_variables_say_nothing() {
+    let host = sample();
+    let mut command = host.command(&GENERATE);
+    let suffixes = [
+        "DEVICE_IDS",
+        "LIBRARY_SEARCH_PATHS",
+        "CONFIG_SEARCH_PATHS",
+        "MODE",
+        "OUTPUT_FORMAT",
+        "VENDOR",
+        "CLASS",
+        "DISABLED_HOOKS",
+        "DEVICE_NAME_STRATEGIES",
+        "NO_ALL_DEVICE",
+    ];
+    command.envs(suffixes.map(|suffix| (format!("NVIDIA_CTK_CDI_GENERATE_{suffix}"), "")));
+    command.envs(
+        [
+            "NVIDIA_CTK_DRIVER_ROOT",
+            "NVIDIA_CTK_DEV_ROOT",
+            "NVIDIA_CTK_CDI_OUTPUT_FILE_PATH",
+            "NVIDIA_CTK_CDI_HOOK_PATH",
+        ]
+        .map(|name| (name, "")),
+    );
+    assert_eq!(Ran::new(&mut command).exits(0).stdout, host.run(&GENERATE).stdout);
+}
+
+#[test]
+fn search_paths_may_name_the_driver_root_too() {
+    let host = LaidOut::named("driver-container");
+    let plain = host.run(&GENERATE).exits(0).stdout;
+    let dir = "/run/nvidia/driver/usr/lib/x86_64-linux-gnu";
+    let ran = host.run(&["generate", "--hooks", "none", "--library-search-path", dir]).exits(0);
+    assert!(
+        ran.stdout.contains(&format!("hostPath: {dir}/libcuda.so."))
+            && plain.contains(&format!("hostPath: {dir}/libcuda.so."))
+    );
 }
 
 #[test]
@@ -245,11 +288,22 @@ fn hooks_are_used_where_the_hook_is() {
 
 #[test]
 fn the_containers_library_directory_can_be_chosen() {
-    let ran = sample().run(&["generate", "--hooks", "none", "--library-dir", "/opt/gpu"]).exits(0);
-    let spec = cdi_specs::parse_yaml(ran.stdout).unwrap();
-    let paths: Vec<_> = spec.container_edits.mounts.iter().map(|mount| mount.container_path.as_str()).collect();
-    assert!(paths.contains(&"/opt/gpu/libcuda.so.1"));
-    assert!(!paths.iter().any(|path| path.starts_with("/usr/lib64/")), "{paths:?}");
+    let hook = ["--hook-path", "/usr/bin/cdi-hook"];
+    for hooks in [["--hooks", "none"], hook] {
+        let host = LaidOut::named("ubuntu-run-32bit");
+        let ran = host.run(&[&["generate", "--library-dir", "/usr/lib64"], hooks.as_slice()].concat()).exits(0);
+        let mounts = cdi_specs::parse_yaml(ran.stdout).unwrap().container_edits.mounts;
+        let sources = |dir: &str| {
+            let libcuda = mounts.iter().filter(|mount| mount.host_path.contains("/libcuda.so"));
+            libcuda
+                .filter(|mount| mount.container_path.starts_with(dir))
+                .map(|mount| mount.host_path.clone())
+                .collect::<Vec<_>>()
+        };
+        assert!(sources("/usr/lib64/").iter().all(|path| path.starts_with("/usr/lib/x86_64-linux-gnu/")), "{mounts:?}");
+        assert!(!sources("/usr/lib64/").is_empty() && sources("/usr/lib/x86_64-linux-gnu/").is_empty(), "{mounts:?}");
+        assert!(!sources("/usr/lib/i386-linux-gnu/").is_empty(), "32-bit libraries stay in their own");
+    }
 }
 
 #[test]
@@ -324,6 +378,19 @@ fn transform_moves_a_root() {
         ["transform", "root", "--from", "/run/nvidia/driver", "--to", "/driver-root", "--input", spec.as_str()];
     let moved = Ran::new(cdi_gen().args(arguments)).exits(0).stdout;
     assert!(moved.contains("hostPath: /driver-root/usr/") && !moved.contains("hostPath: /run/nvidia/driver/usr/"));
+}
+
+#[test]
+fn a_made_directory_is_for_everybody_whatever_the_umask() {
+    let host = sample();
+    let path = host.scratch("made/by/us/nvidia.yaml");
+    let program = host.command(&["generate", "--hooks", "none", "--output", path.as_str()]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    Ran::new(&mut shell).exits(0);
+    for dir in ["made", "made/by", "made/by/us"] {
+        assert_eq!(std::fs::metadata(host.scratch(dir)).unwrap().permissions().mode() & 0o7777, 0o755, "{dir}");
+    }
 }
 
 #[test]

@@ -20,9 +20,9 @@ pub struct BinaryFact {
     /// The real file.
     #[serde(flatten)]
     pub located: Located,
-    /// The loader that it asks for.
+    /// The directory of the loader that it asks for, where that is in a package store.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub interpreter: Option<String>,
+    pub store_loader: Option<Located>,
     /// Who wants it.
     pub capability: Capabilities,
 }
@@ -39,15 +39,22 @@ pub fn read(host: &Host, library_dirs: &[Utf8PathBuf]) -> Vec<BinaryFact> {
     BINARIES
         .iter()
         .filter_map(|row| {
-            let (located, interpreter) = dirs.iter().find_map(|dir| read_one(&host.driver, &dir.join(row.name)))?;
-            Some(BinaryFact { name: row.name, located, interpreter, capability: row.capability })
+            let (located, store_loader) = dirs.iter().find_map(|dir| read_one(&host.driver, &dir.join(row.name)))?;
+            Some(BinaryFact { name: row.name, located, store_loader, capability: row.capability })
         })
         .collect()
 }
 
 /// The program at a path: a regular ELF file, all links followed.
-fn read_one(tree: &Tree, path: &Utf8Path) -> Option<(Located, Option<String>)> {
+fn read_one(tree: &Tree, path: &Utf8Path) -> Option<(Located, Option<Located>)> {
     let real = tree.resolve(path).ok()?;
     let elf = elf::parse(&tree.open_file(&real).ok()?).ok()?;
-    Some((tree.located(&real), elf.interpreter))
+    Some((tree.located(&real), elf.interpreter.and_then(|loader| store_loader(tree, loader.as_str().into()))))
+}
+
+/// The loader's real directory, if the loader is an ELF file of a package store. The path is a claim of the program's.
+fn store_loader(tree: &Tree, loader: &Utf8Path) -> Option<Located> {
+    let real = tree.resolve(loader).ok().filter(|real| loader.is_absolute() && homes::is_store(real))?;
+    elf::parse(&tree.open_file(&real).ok()?).ok()?;
+    Some(Located { path: loader.parent()?.to_owned(), ..tree.located(real.parent()?) })
 }

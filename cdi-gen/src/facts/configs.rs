@@ -1,6 +1,6 @@
 //! Data files of the driver: ICD and layer manifests, X.org snippets, profiles.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use glob::Pattern;
 use serde::Serialize;
 use serde_json::Value;
@@ -97,16 +97,25 @@ fn fact(host: &Host, located: Located, into: &Utf8Path, capability: Capabilities
     ConfigFact { container_path: into.join(name), capability, library_path, located }
 }
 
-/// The absolute `library_path` of a manifest (Vulkan loader, libglvnd and EGL external platform formats).
+/// The full `library_path` of a manifest (Vulkan loader, libglvnd and EGL external platform formats). A path with `..`
+/// is no name of a library.
 pub fn parse_library_path(text: &str) -> Option<Utf8PathBuf> {
     let manifest: Value = serde_json::from_str(text).ok()?;
-    let path = find_key(&manifest, "library_path")?;
-    path.starts_with('/').then(|| path.into())
+    let path = Utf8Path::new(find_full_path(&manifest)?);
+    let is_normal = path.components().all(|part| !matches!(part, Utf8Component::ParentDir | Utf8Component::CurDir));
+    is_normal.then(|| path.to_owned())
 }
 
-fn find_key<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    let object = value.as_object()?;
-    object.get(key).and_then(Value::as_str).or_else(|| object.values().find_map(|value| find_key(value, key)))
+/// The first `library_path` that is a full path, at any depth.
+fn find_full_path(value: &Value) -> Option<&str> {
+    match value {
+        Value::Object(object) => {
+            let own = object.get("library_path").and_then(Value::as_str).filter(|path| path.starts_with('/'));
+            own.or_else(|| object.values().find_map(find_full_path))
+        }
+        Value::Array(items) => items.iter().find_map(find_full_path),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +127,9 @@ mod tests {
         let icd = |path: &str| format!(r#"{{"file_format_version":"1.0.1","ICD":{{"library_path":"{path}"}}}}"#);
         assert_eq!(parse_library_path(&icd("libGLX_nvidia.so.0")), None);
         assert_eq!(parse_library_path(&icd("/usr/lib64/x.so.0")), Some("/usr/lib64/x.so.0".into()));
+        assert_eq!(parse_library_path(&icd("/etc/../usr/lib64/x.so.0")), None);
+        let layers = r#"{"layers":[{"library_path":"x.so"},{"library_path":"/usr/lib64/x.so.0"}]}"#;
+        assert_eq!(parse_library_path(layers), Some("/usr/lib64/x.so.0".into()));
         for broken in ["", "{", "[]", r#"{"ICD":3}"#] {
             assert_eq!(parse_library_path(broken), None);
         }

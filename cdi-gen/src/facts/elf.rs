@@ -67,6 +67,11 @@ impl Machine {
         }
     }
 
+    /// Its word size, as far as NVIDIA ships drivers for it.
+    pub fn class(self) -> Class {
+        if matches!(self, Self::I386 | Self::Arm) { Class::Elf32 } else { Class::Elf64 }
+    }
+
     /// The directory name of Debian's multiarch.
     pub fn triplet(self) -> Option<&'static str> {
         match self {

@@ -16,6 +16,9 @@ const NEW_ENTRY: usize = 24;
 /// Where the new header tells the byte order: 0 not told, 2 little, 3 big.
 const ENDIAN_AT: usize = 28;
 
+/// No name is longer (`PATH_MAX`); a damaged table may point into megabytes without an end.
+const LONGEST: usize = 4096;
+
 /// One line of `ldconfig -p`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheEntry<'a> {
@@ -120,7 +123,7 @@ impl<'a> Table<'a> {
     /// The string whose offset stands at `at` of an entry.
     fn string(&self, entry: &[u8], at: usize) -> Option<&'a str> {
         let rest = self.strings.get(word(entry, at, self.big_endian)?..)?;
-        let end = rest.iter().position(|byte| *byte == 0)?;
+        let end = rest.iter().take(LONGEST).position(|byte| *byte == 0)?;
         std::str::from_utf8(rest.get(..end)?).ok()
     }
 }
@@ -197,6 +200,18 @@ mod tests {
                 parse(&broken, |_| true);
             }
         }
+    }
+
+    #[test]
+    fn many_entries_into_one_endless_string() {
+        let mut bytes = cache(20_000, Format::New, Endian::Little);
+        let endless = bytes.len();
+        bytes.extend(vec![b'l'; 8 << 20]);
+        for entry in 0..20_000 {
+            let at = NEW_SIZE + entry * NEW_ENTRY + 4;
+            bytes[at..at + 4].copy_from_slice(&u32::try_from(endless).unwrap().to_le_bytes());
+        }
+        assert_eq!(parse(&bytes, |_| true).1, Some(CacheError::Truncated { read: 0, promised: 20_000 }));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Directories that the loader's configuration names: `/etc/ld.so.conf` and its includes (ldconfig(8)), and musl's
 //! `/etc/ld-musl-<arch>.path`.
 
+use std::collections::BTreeSet;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use glob::Pattern;
 
@@ -8,6 +10,8 @@ use crate::tree::Tree;
 
 /// Includes followed at most, so that a file that includes itself ends.
 const MAX_FILES: usize = 256;
+/// Lines read of a file, and directories taken in all, at most.
+const MAX_DIRS: usize = 1024;
 
 /// One line of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,26 +46,40 @@ fn trim_slash(dir: &str) -> &str {
     if trimmed.is_empty() { "/" } else { trimmed }
 }
 
-/// Reads all directories that the tree's configuration names, in its order.
+/// Reads all directories that the tree's configuration names, in its order, each once and at most [`MAX_DIRS`].
 pub fn read(tree: &Tree) -> Vec<Utf8PathBuf> {
-    let mut dirs = Vec::new();
+    let mut dirs = Unique::default();
     let mut pending = vec![Utf8PathBuf::from("/etc/ld.so.conf")];
-    let mut read = Vec::new();
+    let mut seen = BTreeSet::from_iter(pending.clone());
     while let Some(path) = pending.pop() {
-        if read.len() >= MAX_FILES || read.contains(&path) {
-            continue;
-        }
         let lines = tree.read_text(&path).map(|text| parse(&text)).unwrap_or_default();
-        for line in lines {
+        for line in lines.into_iter().take(MAX_DIRS) {
             match line {
-                Line::Dir(dir) => dirs.push(dir),
-                Line::Include(pattern) => pending.extend(included(tree, &path, &pattern).into_iter().rev()),
+                Line::Dir(dir) => dirs.add(dir),
+                Line::Include(pattern) => {
+                    let files = included(tree, &path, &pattern).into_iter().rev();
+                    pending.extend(files.filter(|file| seen.len() < MAX_FILES && seen.insert(file.clone())));
+                }
             }
         }
-        read.push(path);
     }
-    dirs.extend(read_musl(tree));
-    dirs
+    read_musl(tree).into_iter().for_each(|dir| dirs.add(dir));
+    dirs.list
+}
+
+/// Directories in the order of first sight.
+#[derive(Default)]
+struct Unique {
+    list: Vec<Utf8PathBuf>,
+    seen: BTreeSet<Utf8PathBuf>,
+}
+
+impl Unique {
+    fn add(&mut self, dir: Utf8PathBuf) {
+        if self.list.len() < MAX_DIRS && self.seen.insert(dir.clone()) {
+            self.list.push(dir);
+        }
+    }
 }
 
 /// The files that an `include` names, sorted as ldconfig reads them.

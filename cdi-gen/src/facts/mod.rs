@@ -81,8 +81,8 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
     (facts, problems)
 }
 
-/// Asks NVML what the kernel left open, if the policy and the host allow it: NVML answers for the running kernel, so a
-/// tree that is not the running system is asked about only on request.
+/// Asks NVML what the kernel left open, if the policy and the host allow it. NVML answers for the running kernel, so
+/// another tree is asked about only on request; and so is a driver container, whose code would run as the caller.
 fn fill_from_nvml(
     host: &Host,
     query: &NvmlQuery,

@@ -20,6 +20,9 @@ use super::nvml_report::{NvmlGpu, NvmlQuery, NvmlReport};
 /// The hidden subcommand of `cdi-gen` that [`report`] answers.
 pub const SUBCOMMAND: &str = "nvml-report";
 
+/// An answer for a hundred GPUs is a fiftieth of this.
+const LONGEST_ANSWER: usize = 1 << 20;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NvmlQueryError {
@@ -53,12 +56,13 @@ pub fn ask(query: &NvmlQuery, library: &Utf8Path) -> Result<NvmlReport, NvmlQuer
         .spawn()
         .map_err(start)?;
     let answer = read_until(&mut child, Instant::now() + query.time_limit);
-    if answer.is_none() {
-        // Killing a child that has just ended is no error worth telling.
+    let Some(answer) = answer else {
+        // A child that hangs in the kernel outlives its kill: nobody waits for it, init takes it.
         let _ = child.kill();
-    }
+        let _ = child.try_wait();
+        return Err(NvmlQueryError::TimeLimit(query.time_limit));
+    };
     let status = child.wait().map_err(start)?;
-    let answer = answer.ok_or(NvmlQueryError::TimeLimit(query.time_limit))?;
     serde_json::from_slice::<Result<NvmlReport, String>>(&answer)
         .unwrap_or_else(|_| Err(death(status)))
         .map_err(NvmlQueryError::Failed)
@@ -79,7 +83,8 @@ fn read_until(child: &mut Child, deadline: Instant) -> Option<Vec<u8>> {
             Ok(0) => return None,
             Ok(_) => match pipe.read(&mut chunk) {
                 Ok(0) => return Some(answer),
-                Ok(count) => answer.extend(chunk.iter().take(count)),
+                Ok(count) if answer.len() < LONGEST_ANSWER => answer.extend(chunk.iter().take(count)),
+                Ok(_) => return None,
                 Err(_) => return Some(answer),
             },
             Err(rustix::io::Errno::INTR) => {}

@@ -42,8 +42,16 @@ pub fn read(host: &Host) -> Vec<SocketFact> {
 }
 
 fn read_one(host: &Host, endpoint: &Endpoint) -> Option<SocketFact> {
-    let wanted = |kind| if endpoint.directory { kind == Kind::Dir } else { kind == Kind::Socket };
     let path = Utf8Path::new(endpoint.path);
+    if endpoint.directory {
+        // Everybody may make a link or a directory in /tmp; only the system's own is mounted.
+        let located = host.system.located(path);
+        return host
+            .system
+            .is_systems_directory(path)
+            .then_some(SocketFact { located, capability: endpoint.capability });
+    }
+    let wanted = |kind| kind == Kind::Socket;
     let located = host.find(path, wanted).or_else(|| {
         let var_run = Utf8Path::new("/var").join(path.strip_prefix("/").ok()?);
         Some(Located { path: path.to_owned(), ..host.find(&var_run, wanted)? })

@@ -75,13 +75,22 @@ fn machine(facts: &HostFacts, sound: &[Candidate<'_>], version: &DriverVersion) 
     told.or_else(|| files().map(|found| found.elf.machine))
 }
 
-/// One candidate a library and word size, in the order of names.
+/// One candidate a library and word size, in the order of names: the best rank, then one that lies beside the running
+/// driver's libraries, then the newest.
 fn pick<'a>(sound: &[Candidate<'a>], version: &DriverVersion, machine: Machine) -> Vec<Candidate<'a>> {
     let mut best: BTreeMap<(&str, Class), Candidate<'a>> = BTreeMap::new();
+    let of_driver = sound.iter().filter(|found| rank(found, version) == Rank::Driver);
+    let homes: BTreeSet<_> = of_driver.filter_map(|found| found.fact.located.path.parent()).collect();
+    let fit = |found: &Candidate<'_>| {
+        let at_home = found.fact.located.path.parent().is_some_and(|dir| homes.contains(dir));
+        let rank = rank(found, version);
+        (rank, at_home, if rank == Rank::Driver { Vec::new() } else { own_version(found) })
+    };
     let native = |found: &&Candidate<'_>| found.elf.machine == machine || Some(found.elf.machine) == machine.compat32();
     for found in sound.iter().filter(native).filter(|found| rank(found, version) > Rank::Foreign) {
         let slot = best.entry((found.fact.stem(), found.elf.class)).or_insert(*found);
-        if is_better(found, slot, version) {
+        // Among equals the first that the sweep met stays.
+        if fit(found) > fit(slot) {
             *slot = *found;
         }
     }
@@ -113,12 +122,6 @@ fn rank(found: &Candidate<'_>, version: &DriverVersion) -> Rank {
     }
 }
 
-/// A better rank, or the newer of two versions of its own. Among equals the first that the sweep met stays.
-fn is_better(new: &Candidate<'_>, old: &Candidate<'_>, version: &DriverVersion) -> bool {
-    let (new_rank, old_rank) = (rank(new, version), rank(old, version));
-    new_rank > old_rank || (new_rank == old_rank && new_rank < Rank::Driver && own_version(new) > own_version(old))
-}
-
 /// The numbers of a version of its own: `[1, 1, 20]` for `libnvidia-egl-wayland.so.1.1.20`.
 fn own_version(found: &Candidate<'_>) -> Vec<u32> {
     let suffix = driver_files::split_name(found.fact.file_name()).map_or("", |(_, suffix)| suffix);
@@ -145,7 +148,9 @@ fn names(found: Candidate<'_>) -> Vec<String> {
     let same = |name: &&String| driver_files::split_name(name).is_some_and(|(other, _)| other == stem);
     let host = found.fact.names.iter().filter(same).cloned();
     let table = driver_files::find(stem).into_iter().flat_map(|row| row.links).map(|link| (*link).to_owned());
-    let mut names: BTreeSet<String> = host.chain(table).chain(found.elf.soname.clone()).collect();
+    // The SONAME is the file's claim; one that names another library, or a path, is none of ours.
+    let soname = found.elf.soname.iter().filter(|soname| !soname.contains('/')).filter(same).cloned();
+    let mut names: BTreeSet<String> = host.chain(table).chain(soname).collect();
     names.remove(found.fact.file_name());
     names.into_iter().collect()
 }

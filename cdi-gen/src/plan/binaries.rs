@@ -1,12 +1,13 @@
 //! Programs, in `/usr/bin` of the container wherever the host keeps them.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::{Edit, PlannedEdit};
+use crate::capability::Capabilities;
 use crate::facts::binaries::BinaryFact;
-use crate::homes;
 use crate::inventory::DriverInventory;
 use crate::problem::Problem;
+use crate::tree::Located;
 
 pub(super) fn plan(inventory: &DriverInventory, problems: &mut Vec<Problem>) -> Vec<PlannedEdit> {
     let mut edits: Vec<PlannedEdit> = inventory.binaries.iter().map(program).collect();
@@ -28,23 +29,21 @@ fn program(binary: &BinaryFact) -> PlannedEdit {
 /// A program of NixOS or Guix asks for a loader that no image has; the loader's directory comes along at its own path,
 /// where nothing else looks.
 fn store_loaders(binaries: &[BinaryFact], problems: &mut Vec<Problem>) -> Vec<PlannedEdit> {
-    let mut dirs: Vec<(Utf8PathBuf, &BinaryFact)> = Vec::new();
+    let mut dirs: Vec<(&Located, Capabilities)> = Vec::new();
     for binary in binaries {
-        let Some(loader) = binary.interpreter.as_deref().map(Utf8Path::new) else { continue };
-        let Some(dir) = loader.parent().filter(|_| homes::is_store(loader)) else { continue };
-        if !dirs.iter().any(|(known, _)| known == dir) {
-            dirs.push((dir.to_owned(), binary));
+        if let Some(dir) = binary.store_loader.as_ref().filter(|dir| !dirs.iter().any(|(known, _)| known == dir)) {
+            dirs.push((dir, binary.capability));
         }
     }
+    for (dir, _) in &dirs {
+        let message = format!("driver programs need the loader in {}, which comes along", dir.path);
+        problems.push(Problem::note("store-loader", message));
+    }
     dirs.into_iter()
-        .map(|(dir, binary)| {
-            let message = format!("driver programs need the loader in {dir}, which comes along");
-            problems.push(Problem::note("store-loader", message));
-            PlannedEdit {
-                edit: Edit::Mount { host_path: dir.clone(), path: dir },
-                capability: binary.capability,
-                reason: "loader of the driver's programs".into(),
-            }
+        .map(|(dir, capability)| PlannedEdit {
+            edit: Edit::Mount { host_path: dir.host_path.clone(), path: dir.path.clone() },
+            capability,
+            reason: "loader of the driver's programs".into(),
         })
         .collect()
 }
