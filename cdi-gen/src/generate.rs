@@ -95,7 +95,7 @@ fn hooks(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow::Result<Ho
         )
         .into()),
         None => {
-            let message = "no hook binary is installed: the spec does without, libraries are mounted under each name";
+            let message = "no hook binary is installed: libraries are mounted under each name, CUDA forward compatibility is left to the image";
             problems.push(Problem::note("no-hook", message).hint("--hooks none says so without this note"));
             Ok(Hooks::None)
         }

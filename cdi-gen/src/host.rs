@@ -17,8 +17,9 @@ pub struct Host {
     pub system: Tree,
     /// The driver's files.
     pub driver: Tree,
-    /// Device nodes: the tree that holds `dev/`.
-    pub dev: Tree,
+    /// Device nodes: the trees that hold `dev/`, in the order in which a node is looked for. A driver container may
+    /// have made some nodes and left others to its host.
+    pub dev: Vec<Tree>,
 }
 
 /// A root that cannot be used.
@@ -35,16 +36,16 @@ pub struct RootError {
 
 impl Host {
     /// The host in `system`, whose driver lies below `driver_root` and whose device nodes below `dev_root`, both paths
-    /// of the system tree. Without `dev_root` the nodes are taken from the driver root if it has any, else from `/`.
+    /// of the system tree. Without `dev_root` a node is taken from the driver root, else from `/`.
     ///
     /// # Errors
     /// A root does not exist or is not a directory.
     pub fn new(system: Tree, driver_root: &Utf8Path, dev_root: Option<&Utf8Path>) -> Result<Self, RootError> {
         let driver = subtree(&system, "driver root", driver_root)?;
         let dev = match dev_root {
-            Some(root) => subtree(&system, "dev root", root)?,
-            None if has_control_node(&driver) => driver.clone(),
-            None => system.clone(),
+            Some(root) => vec![subtree(&system, "dev root", root)?],
+            None if driver.prefix() == system.prefix() => vec![system.clone()],
+            None => vec![driver.clone(), system.clone()],
         };
         Ok(Self { system, driver, dev })
     }
@@ -62,8 +63,4 @@ impl Host {
 
 fn subtree(system: &Tree, name: &'static str, path: &Utf8Path) -> Result<Tree, RootError> {
     system.subtree(path).map_err(|source| RootError { name, path: path.to_owned(), source })
-}
-
-fn has_control_node(tree: &Tree) -> bool {
-    matches!(tree.kind("/dev/nvidiactl".into()), Ok(Kind::Char(_)))
 }

@@ -69,6 +69,7 @@ impl InventoryError {
 /// # Errors
 /// No driver runs, or a part is missing without which no container can use a GPU.
 pub fn build(facts: &HostFacts, problems: &mut Vec<Problem>) -> Result<DriverInventory, InventoryError> {
+    report_wrong_nodes(facts, problems);
     if !is_running(facts) {
         return Err(InventoryError::NoDriver(no_driver(facts)));
     }
@@ -99,9 +100,24 @@ pub fn build(facts: &HostFacts, problems: &mut Vec<Problem>) -> Result<DriverInv
     })
 }
 
-/// A driver leaves traces in `/proc`, `/sys` or `/dev`; a container may see only one of them.
+/// The kernel tells of a running driver in several places, and a container may see only some. Nodes alone are no trace:
+/// they outlive the module. They count where the kernel's list of devices is hidden.
 fn is_running(facts: &HostFacts) -> bool {
-    facts.driver.loaded || !facts.nodes.control.is_empty() || !facts.nodes.gpus.is_empty()
+    let nodes = &facts.nodes;
+    let listed = ["nvidia", "nvidia-frontend"].iter().any(|name| nodes.majors.contains_key(*name));
+    let hidden = nodes.majors.is_empty() && !(nodes.control.is_empty() && nodes.gpus.is_empty());
+    facts.driver.loaded || listed || hidden
+}
+
+fn report_wrong_nodes(facts: &HostFacts, problems: &mut Vec<Problem>) {
+    for wrong in &facts.nodes.wrong {
+        let (found, expected) = (wrong.found, wrong.expected);
+        let message = format!(
+            "{} is device {}:{}, the kernel's is {}:{}; it is left out",
+            wrong.host_path, found.0, found.1, expected.0, expected.1
+        );
+        problems.push(Problem::warning("wrong-node", message).hint("remove it and run nvidia-modprobe -u -c 0"));
+    }
 }
 
 fn no_driver(facts: &HostFacts) -> Problem {

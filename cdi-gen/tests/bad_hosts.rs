@@ -158,14 +158,111 @@ fn a_huge_or_malformed_library_costs_itself() {
 
 #[test]
 fn an_unreadable_file_costs_itself() {
-    if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {
-        return; // root reads everything
+    // A directory cannot be read as a file by anybody, not even root.
+    let replace = |path: &'static str| {
+        broken(move |host| {
+            std::fs::remove_file(host.path(path)).unwrap();
+            std::fs::create_dir(host.path(path)).unwrap();
+        })
+    };
+    for path in ["/proc/driver/nvidia/version", "/etc/ld.so.cache"] {
+        let (plan, problems) = replace(path);
+        assert_eq!(libraries(&plan), libraries(&sound()));
+        assert!(problems.contains(&format!("cannot read {path}")), "{problems}");
     }
-    let (_, problems) = broken(|host| {
-        let path = host.path("/etc/ld.so.cache");
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    replace("/proc/devices");
+}
+
+/// Replaces a node's line in the device list.
+fn renumber(host: &LaidOut, path: &str, numbers: &str) {
+    let nodes = std::fs::read_to_string(host.nodes()).unwrap();
+    let others = nodes.lines().filter(|line| !line.starts_with(&format!("char {path} ")));
+    let kept: String = others.map(|line| format!("{line}\n")).collect();
+    std::fs::write(host.nodes(), format!("{kept}char {path} {numbers}\n")).unwrap();
+}
+
+#[test]
+fn a_node_that_is_another_device_is_given_to_nobody() {
+    let host = LaidOut::named("two-drivers");
+    renumber(&host, "/dev/nvidia0", "1 1 0666");
+    let (plan, problems) = host.plan();
+    assert!(plan.is_err());
+    assert!(lines(&problems).contains("/dev/nvidia0 is device 1:1, the kernel's is 195:0"), "{}", lines(&problems));
+    let host = LaidOut::named("ubuntu-deb");
+    renumber(&host, "/dev/nvidia-uvm", "238 0 0666");
+    let (plan, problems) = host.plan();
+    assert!(plan.unwrap_err().to_string().contains("no device node /dev/nvidia-uvm"));
+    assert!(lines(&problems).contains("/dev/nvidia-uvm is device 238:0"), "{}", lines(&problems));
+}
+
+#[test]
+fn nodes_that_outlived_the_module_are_no_driver() {
+    let host = LaidOut::named("vfio-only");
+    let nodes = "char /dev/nvidia0 195 0 0666\nchar /dev/nvidiactl 195 255 0666\nchar /dev/nvidia-uvm 511 0 0666\n";
+    std::fs::write(host.nodes(), nodes).unwrap();
+    assert!(host.plan().0.unwrap_err().to_string().contains("no NVIDIA driver here"));
+}
+
+#[test]
+fn a_driver_container_leaves_nodes_to_its_host() {
+    let host = LaidOut::named("driver-container");
+    let nodes = std::fs::read_to_string(host.nodes()).unwrap();
+    let only_on_the_host: String = nodes
+        .lines()
+        .filter(|line| !line.contains("/run/nvidia/driver/dev/nvidia-uvm"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(only_on_the_host.contains("char /dev/nvidia-uvm "), "{nodes}");
+    for name in ["nvidia-uvm", "nvidia-uvm-tools"] {
+        let _ = std::fs::remove_file(host.path("/run/nvidia/driver/dev").join(name));
+    }
+    std::fs::write(host.nodes(), only_on_the_host).unwrap();
+    let spec = hook_free(&host.plan().0.unwrap());
+    let uvm = spec.container_edits.device_nodes.iter().find(|node| node.path == "/dev/nvidia-uvm").unwrap();
+    assert_eq!(uvm.host_path, None);
+}
+
+/// All container paths of the mounts, and what they come from.
+fn mounts(plan: &EditPlan) -> Vec<(String, String)> {
+    let mounts = hook_free(plan).container_edits.mounts;
+    mounts.into_iter().map(|mount| (mount.container_path, mount.host_path)).collect()
+}
+
+#[test]
+fn a_link_in_tmp_is_no_mps_directory() {
+    let (plan, _) = broken(|host| {
+        std::fs::create_dir_all(host.path("/tmp")).unwrap();
+        std::os::unix::fs::symlink("/etc", host.path("/tmp/nvidia-mps")).unwrap();
     });
-    assert!(problems.contains("cannot read /etc/ld.so.cache"), "{problems}");
+    assert!(!mounts(&plan).iter().any(|(path, _)| path == "/tmp/nvidia-mps"));
+}
+
+#[test]
+fn a_soname_is_no_path_and_no_other_library() {
+    use testdata::elf::{Class, Machine, shared_object};
+    let version = sound().driver_version;
+    for soname in ["/etc/passwd", "../../../../etc/ld.so.preload", "libc.so.6", "libnvidia-cfg.so.1/../x"] {
+        let (plan, _) = broken(|host| {
+            let path = host.path(&format!("/usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.{version}"));
+            std::fs::write(path, shared_object(Class::Elf64, Machine::X86_64, Some(soname), None)).unwrap();
+        });
+        assert!(!mounts(&plan).iter().any(|(path, _)| path.contains(soname)), "{soname}");
+    }
+}
+
+#[test]
+fn a_program_cannot_name_a_directory_as_its_loaders() {
+    use testdata::elf::{Class, Machine, shared_object};
+    for loader in ["/nix/store/../../root/.ssh/ld.so", "/nix/store/x/lib/ld.so", "/root/ld.so", "nix/store/ld.so"] {
+        let (plan, _) = broken(|host| {
+            let program = shared_object(Class::Elf64, Machine::X86_64, None, Some(loader));
+            std::fs::write(host.path("/usr/bin/nvidia-smi"), program).unwrap();
+            std::fs::create_dir_all(host.path("/root/.ssh")).unwrap();
+            std::fs::write(host.path("/root/.ssh/ld.so"), "no loader").unwrap();
+        });
+        let leaked = mounts(&plan).into_iter().find(|(_, source)| source.contains("root") || source.contains("/nix"));
+        assert_eq!(leaked, None, "{loader}");
+    }
 }
 
 #[test]

@@ -15,6 +15,13 @@ use crate::build;
 /// Runs of each command.
 const ROUNDS: &str = "200";
 
+/// `cdi-gen generate` costs at most this many times its floor.
+const FLOOR_LIMIT: f64 = 3.0;
+/// Sixteen GPUs cost at most this many times one.
+const SIXTEEN_LIMIT: f64 = 2.0;
+/// `cdi-gen --version` costs at most this many times `/bin/true`.
+const START_LIMIT: f64 = 1.5;
+
 /// One measured command.
 struct Cost {
     least: f64,
@@ -48,9 +55,11 @@ pub fn generate() -> anyhow::Result<()> {
         }
         let [generate, floor] = pair else { continue };
         println!("{:34} {:>19.2}x   ({})\n", "  over its floor", generate.median / floor.median, host.name);
+        within(generate.median / floor.median, FLOOR_LIMIT)?;
     }
     if let [_, _, sixteen, _, one, _] = *medians.as_slice() {
         println!("sixteen GPUs over one: {:.2}x", sixteen / one);
+        within(sixteen / one, SIXTEEN_LIMIT)?;
     }
     Ok(())
 }
@@ -65,6 +74,11 @@ pub fn start() -> anyhow::Result<()> {
     print_row("/bin/true", floor);
     print_row("cdi-gen --version", version);
     println!("{:34} {:>19.2}x", "  over /bin/true", version.median / floor.median);
+    within(version.median / floor.median, START_LIMIT)
+}
+
+fn within(ratio: f64, limit: f64) -> anyhow::Result<()> {
+    ensure!(ratio < limit, "{ratio:.2} is over the limit of {limit}");
     Ok(())
 }
 

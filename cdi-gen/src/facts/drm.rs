@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
-use super::devices::NodeFact;
+use super::devices::{Finder, NodeFact};
 use crate::host::Host;
 
 /// The DRM nodes of one GPU. Empty where nvidia-drm is not loaded.
@@ -18,13 +18,13 @@ pub struct DrmFacts {
 }
 
 /// Reads the DRM nodes of the GPU at a PCI address.
-pub fn read(host: &Host, bus_id: &str) -> DrmFacts {
+pub fn read(host: &Host, finder: &mut Finder<'_>, bus_id: &str) -> DrmFacts {
     let dir = Utf8Path::new("/sys/bus/pci/devices").join(bus_id).join("drm");
-    let names = host.system.list(&dir, is_node).unwrap_or_default();
+    let names = host.system.list(&dir, |name| minor(name).is_some()).unwrap_or_default();
     let mut facts = DrmFacts::default();
     for entry in names {
         let path = Utf8Path::new("/dev/dri").join(&entry.name);
-        match NodeFact::read(&host.dev, &path) {
+        match finder.find(&path) {
             Some(node) => facts.nodes.push(node),
             None => facts.missing.push(path),
         }
@@ -33,16 +33,16 @@ pub fn read(host: &Host, bus_id: &str) -> DrmFacts {
     facts
 }
 
-fn is_node(name: &str) -> bool {
-    ["card", "renderD"].iter().any(|prefix| {
-        name.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    })
+/// The number in `card<number>` or `renderD<number>`, which is the node's minor number.
+pub fn minor(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("card").or_else(|| name.strip_prefix("renderD"))?;
+    number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok()).flatten()
 }
 
 /// The by-path link, if it is there and points at one of this GPU's nodes.
 fn by_path(host: &Host, bus_id: &str, role: &str, nodes: &[NodeFact]) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
     let link = Utf8Path::new("/dev/dri/by-path").join(format!("pci-{bus_id}-{role}"));
-    let target = host.dev.resolve(&link).ok()?;
-    let node = nodes.iter().find(|node| node.located.path == target)?;
+    let targets: Vec<_> = host.dev.iter().filter_map(|dev| dev.resolve(&link).ok()).collect();
+    let node = nodes.iter().find(|node| targets.contains(&node.located.path))?;
     Some((link, node.located.path.clone()))
 }
