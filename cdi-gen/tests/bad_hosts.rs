@@ -116,6 +116,29 @@ fn one_dead_gpu_keeps_the_numbers_of_the_others() {
 }
 
 #[test]
+fn a_container_counts_the_gpus_that_it_was_given() {
+    let host = LaidOut::named("hgx-one-dead");
+    let nodes = std::fs::read_to_string(host.nodes()).unwrap();
+    let is_other =
+        |line: &&str| (0..8).any(|minor| minor != 4 && line.starts_with(&format!("char /dev/nvidia{minor} ")));
+    let kept: String = nodes.lines().filter(|line| !is_other(line)).map(|line| format!("{line}\n")).collect();
+    std::fs::write(host.nodes(), kept).unwrap();
+    for minor in (0..8).filter(|minor| *minor != 4) {
+        std::fs::remove_file(host.path(&format!("/dev/nvidia{minor}"))).unwrap();
+    }
+    let version = std::fs::read_to_string(host.path("/sys/module/nvidia/version")).unwrap();
+    let mount =
+        format!("712 650 8:1 / /usr/lib/x86_64-linux-gnu/libcuda.so.{} ro - ext4 /dev/sda1 rw\n", version.trim());
+    std::fs::create_dir_all(host.path("/proc/self")).unwrap();
+    std::fs::write(host.path("/proc/self/mountinfo"), mount).unwrap();
+    let (plan, problems) = host.plan();
+    let names: Vec<String> =
+        plan.unwrap().devices.into_iter().filter_map(|device| device.names.into_iter().next()).collect();
+    assert_eq!(names, ["0", "all"], "{}", lines(&problems));
+    assert!(lines(&problems).contains("6 GPUs of the host were not given"), "{}", lines(&problems));
+}
+
+#[test]
 fn two_gpus_of_one_uuid_keep_their_other_names() {
     let host = LaidOut::named("two-drivers");
     let gpus = host.path("/proc/driver/nvidia/gpus");

@@ -131,8 +131,14 @@ pub fn installed_version(libraries: &[LibraryFact]) -> Option<DriverVersion> {
     linked.and_then(LibraryFact::driver_version).or_else(newest)
 }
 
-/// Sweeps the host.
-pub fn read(host: &Host, hints: &Hints, driver: &DriverFacts, problems: &mut Vec<Problem>) -> Vec<LibraryFact> {
+/// Sweeps the host; `injected` are the directories of [`injected_dirs`].
+pub fn read(
+    host: &Host,
+    hints: &Hints,
+    driver: &DriverFacts,
+    injected: &[Utf8PathBuf],
+    problems: &mut Vec<Problem>,
+) -> Vec<LibraryFact> {
     let wanted = |name: &str| is_candidate(name, driver.version.as_ref());
     let mut sweep = Sweep::new(&host.driver, &wanted);
     if hints.library_search_path.is_empty() {
@@ -140,7 +146,7 @@ pub fn read(host: &Host, hints: &Hints, driver: &DriverFacts, problems: &mut Vec
         sweep.queue.extend(ld_conf::read(&host.driver));
         sweep.queue.extend(DEFAULT_DIRS.map(Utf8PathBuf::from));
         sweep.queue.extend(homes::library_dirs(&host.driver));
-        sweep.queue.extend(mount_dirs(host, &wanted));
+        sweep.queue.extend(injected.iter().cloned());
         sweep.queue.extend(hints.library_path.iter().cloned());
     } else {
         sweep.queue.extend(hints.library_search_path.iter().cloned());
@@ -187,13 +193,14 @@ fn cache_dirs(tree: &Tree, wanted: &dyn Fn(&str) -> bool, problems: &mut Vec<Pro
     dirs
 }
 
-/// Directories of single-file bind mounts with wanted names; only where the driver's tree is the running system's.
-fn mount_dirs(host: &Host, wanted: &dyn Fn(&str) -> bool) -> Vec<Utf8PathBuf> {
+/// Directories into which driver libraries were mounted one by one: those of a container that was given GPUs. Only where
+/// the driver's tree is the running system's.
+pub fn injected_dirs(host: &Host, driver: &DriverFacts) -> Vec<Utf8PathBuf> {
     if host.driver.prefix() != host.system.prefix() {
         return Vec::new();
     }
     let text = host.system.read_text("/proc/self/mountinfo".into()).unwrap_or_default();
-    mountinfo::parse_directories(&text, wanted)
+    mountinfo::parse_directories(&text, |name| is_candidate(name, driver.version.as_ref()))
 }
 
 /// Whether a directory holds libraries that only look like the driver's: the CUDA toolkit's link-time stubs, and its

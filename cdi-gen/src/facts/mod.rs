@@ -32,6 +32,8 @@ use crate::tree::Located;
 pub struct HostFacts {
     /// What the running kernel says about its driver.
     pub driver: driver::DriverFacts,
+    /// Whether the driver was mounted into this system file by file: it is a container that was given GPUs.
+    pub nested: bool,
     /// The GPUs that the kernel driver lists, in PCI order.
     pub gpus: Vec<gpus::GpuFact>,
     /// NVIDIA display devices that another kernel driver, or none, holds.
@@ -65,7 +67,8 @@ pub struct Hints {
 pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Problem>) {
     let mut problems = Vec::new();
     let driver = driver::read(&host.system, &mut problems);
-    let libraries = libraries::read(host, hints, &driver, &mut problems);
+    let injected = libraries::injected_dirs(host, &driver);
+    let libraries = libraries::read(host, hints, &driver, &injected, &mut problems);
     let mut gpus = gpus::read(&host.system, &mut problems);
     let nvml_library = libraries::find_nvml(&libraries, driver.version.as_ref());
     fill_from_nvml(host, nvml, nvml_library, &mut gpus, &mut problems);
@@ -77,7 +80,9 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
     let firmware = version.iter().flat_map(|version| firmware::read(host, &homes, version)).collect();
     let configs = configs::read(host, hints, &homes, version.as_ref());
     let sockets = sockets::read(host);
-    let facts = HostFacts { driver, gpus, foreign_gpus, nodes, libraries, binaries, firmware, configs, sockets };
+    let nested = !injected.is_empty();
+    let facts =
+        HostFacts { driver, nested, gpus, foreign_gpus, nodes, libraries, binaries, firmware, configs, sockets };
     (facts, problems)
 }
 

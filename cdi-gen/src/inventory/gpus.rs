@@ -37,6 +37,11 @@ pub fn select(facts: &HostFacts, problems: &mut Vec<Problem>) -> Vec<Gpu> {
     for gpu in excluded {
         problems.push(Problem::note("gpu-excluded", format!("GPU {} is excluded by NVreg_ExcludedGpus", gpu.bus_id)));
     }
+    let (listed, withheld): (Vec<_>, Vec<_>) = listed.into_iter().partition(|gpu| !is_withheld(facts, gpu));
+    if !withheld.is_empty() {
+        let message = format!("{} GPUs of the host were not given to this container", withheld.len());
+        problems.push(Problem::note("gpu-withheld", message));
+    }
     let usable = listed.iter().enumerate().filter_map(|(index, gpu)| match usable(facts, &listed, index, gpu) {
         Ok(gpu) => Some(gpu),
         Err(problem) => {
@@ -51,6 +56,11 @@ pub fn select(facts: &HostFacts, problems: &mut Vec<Problem>) -> Vec<Gpu> {
     }
     usable.iter().for_each(|gpu| report_gaps(gpu, problems));
     usable
+}
+
+/// A container sees all GPUs of its host in `/proc`, and nodes of those that it was given. NVML counts only these.
+fn is_withheld(facts: &HostFacts, gpu: &GpuFact) -> bool {
+    facts.nested && gpu.minor.is_some_and(|minor| !facts.nodes.gpus.contains_key(&minor))
 }
 
 fn usable(facts: &HostFacts, listed: &[&GpuFact], index: usize, gpu: &GpuFact) -> Result<Gpu, Problem> {
