@@ -43,7 +43,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
         return ExitCode::from(print(VERSION).map_or(EXIT_IO, |()| 0));
     }
-    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
+    let has_empty_variable = std::env::vars_os().any(|(_, value)| value.is_empty());
+    let command = if has_empty_variable { without_empty_variables(Cli::command()) } else { Cli::command() };
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let voice = Voice { quiet: cli.quiet, json: cli.json };
     match run(cli.command, voice) {
         Ok(code) => ExitCode::from(code),
@@ -56,16 +58,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// The definition of the command line, without environment variables that are set and empty: unit files and charts
-/// set them to mean nothing.
-fn command_line() -> clap::Command {
+/// The definition of the command line without environment variables that are set and empty: unit files and charts set
+/// them to mean nothing.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let without = move |argument: Arg| match argument.get_env() {
         // No variable has an empty name, so nothing is read.
         Some(name) if is_empty(name) => argument.env("").hide_env(true),
         _ => argument,
     };
-    let command = Cli::command().mut_args(without);
+    let command = command.mut_args(without);
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(without)))
 }

@@ -348,6 +348,11 @@ impl Tree {
     /// # Errors
     /// As [`Tree::resolve`]; no permission; not a regular file (`InvalidInput`).
     pub fn open_file(&self, path: &Utf8Path) -> io::Result<File> {
+        self.open_sized(path).map(|(file, _)| file)
+    }
+
+    /// The file, and its size in bytes.
+    fn open_sized(&self, path: &Utf8Path) -> io::Result<(File, u64)> {
         let real = self.resolve(path)?;
         let host_path = self.host_path(&real);
         let on_disk = self.on_disk(&host_path);
@@ -363,7 +368,8 @@ impl Tree {
             opened => opened,
         };
         let file = File::from(opened?);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::INVAL.into()) }
+        let metadata = file.metadata()?;
+        if metadata.is_file() { Ok((file, metadata.len())) } else { Err(Errno::INVAL.into()) }
     }
 
     /// The first `limit` bytes of the regular file at `path`.
@@ -371,9 +377,9 @@ impl Tree {
     /// # Errors
     /// As [`Tree::open_file`]; a read error.
     pub fn read(&self, path: &Utf8Path, limit: u64) -> io::Result<Vec<u8>> {
-        let file = self.open_file(path)?;
+        let (file, size) = self.open_sized(path)?;
         // Files of /proc and /sys claim to be empty or a page; one byte more finds the end without another growth.
-        let size = file.metadata()?.len().clamp(4096, limit.max(4096));
+        let size = size.clamp(4096, limit.max(4096));
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(limit).read_to_end(&mut bytes)?;
         self.saw(&self.host_path(&self.resolve(path)?), true);
