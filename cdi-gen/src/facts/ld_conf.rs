@@ -46,7 +46,7 @@ fn trim_slash(dir: &str) -> &str {
     if trimmed.is_empty() { "/" } else { trimmed }
 }
 
-/// Reads all directories that the tree's configuration names, in its order, each once and at most [`MAX_DIRS`].
+/// Reads all directories that the tree's configuration names, in its order, each once and not without limit.
 pub fn read(tree: &Tree) -> Vec<Utf8PathBuf> {
     let mut dirs = Unique::default();
     let mut pending = vec![Utf8PathBuf::from("/etc/ld.so.conf")];
