@@ -84,7 +84,8 @@ pub struct Roots {
     /// Search these directories for configuration files, and no others
     #[arg(long, env = "NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS", value_delimiter = ',', value_name = "DIR")]
     pub config_search_path: Vec<Utf8PathBuf>,
-    /// When to ask NVML, in a process of its own: only for what the kernel does not tell, always, never
+    /// When to ask NVML, in a process of its own: only for what the kernel does not tell, and never that of another
+    /// driver root; always; never
     #[arg(long, value_enum, default_value_t)]
     pub nvml: Nvml,
     /// How long NVML may take, in seconds

@@ -62,6 +62,19 @@ fn nvml_tells_what_the_kernel_does_not() {
 }
 
 #[test]
+fn the_code_of_a_driver_container_runs_on_request_only() {
+    let host = host(|bytes| bytes);
+    let generate = |more: &[&str]| {
+        let mut command = common::cdi_gen();
+        command.args(["generate", "--hooks", "none", "--driver-root", host.root().as_str()]).args(more);
+        Ran::new(command.env("NVML_STANDIN", "fail-init"))
+    };
+    // This machine may have no GPU, so what counts is whether the library was loaded.
+    assert!(!generate(&[]).stderr.contains("NVML failed"));
+    generate(&["--nvml", "always"]).says("NVML failed");
+}
+
+#[test]
 fn an_nvml_that_crashes_costs_the_uuids_only() {
     let ran = generate(&host(|bytes| bytes), "crash", &["--nvml", "always"]).exits(0).says("ended early");
     assert!(ran.stdout.contains("path: /dev/nvidia1\n") && !ran.stdout.contains("name: GPU-"));

@@ -99,7 +99,8 @@ fn fill_from_nvml(
         NvmlPolicy::Never => false,
         NvmlPolicy::Always => true,
         NvmlPolicy::Auto => {
-            host.system.is_live() && nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty())
+            let own = host.system.is_live() && host.driver.prefix() == host.system.prefix();
+            own && nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty())
         }
     };
     let Some(library) = library.filter(|_| wanted) else { return };
