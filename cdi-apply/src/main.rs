@@ -1,6 +1,7 @@
 //! cdi-apply, the program: `inject` prints an OCI runtime spec with CDI devices in it. I/O.
 #![expect(clippy::disallowed_methods, reason = "reads specs and config.json")]
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,8 +67,7 @@ fn run(Command::Inject { devices, specs, device_nodes, config }: Command) -> any
 }
 
 fn read_spec(path: &Path) -> anyhow::Result<Spec> {
-    let format =
-        if path.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Yaml };
+    let format = path.extension().and_then(OsStr::to_str).and_then(Format::from_extension).unwrap_or_default();
     let spec = cdi_specs::parse(&read(path)?, format).with_context(|| format!("cannot read {}", path.display()))?;
     let violations: Vec<String> = cdi_specs::validate(&spec).iter().map(ToString::to_string).collect();
     ensure!(violations.is_empty(), "{} is not a valid CDI spec: {}", path.display(), violations.join("; "));

@@ -6,8 +6,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::output::Written;
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::{Problem, hook_path};
+use cdi_specs::Format;
 
-use crate::cli::{Format, Generate, HookMode};
+use crate::cli::{self, Generate, HookMode};
 use crate::report::{Report, Voice};
 use crate::{Usage, deliver, plan_options, read_facts, refuse};
 
@@ -39,11 +40,7 @@ pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
     let spec = to_spec::lower(&plan, &options);
     let violations = cdi_specs::validate(&spec);
     anyhow::ensure!(violations.is_empty(), "the spec would be invalid: {}", join(&violations));
-    let text = match format {
-        Format::Yaml => cdi_specs::to_yaml(&spec),
-        Format::Json => cdi_specs::to_json(&spec),
-    };
-    let written = deliver(path.as_deref(), &text)?;
+    let written = deliver(path.as_deref(), &cdi_specs::to_text(&spec, format))?;
     let what = format!("driver {}, {} devices, CDI {}", plan.driver_version, spec.devices.len(), spec.cdi_version);
     let (outcome, message) = match (written, path) {
         (Some(Written::New), Some(path)) => ("written", format!("{path}: written ({what})")),
@@ -54,7 +51,8 @@ pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn join(items: &[impl ToString]) -> String {
+/// Several on one line.
+pub fn join(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -120,22 +118,23 @@ fn disabled(arguments: &Generate) -> BTreeSet<String> {
 
 /// Where the spec goes, and in which format. Engines read `*.yaml` and `*.json` and nothing else.
 fn destination(arguments: &Generate, problems: &mut Vec<Problem>) -> (Option<Utf8PathBuf>, Format) {
-    let asked = arguments.format.unwrap_or(Format::Yaml);
-    let Some(path) = arguments.output.as_deref().filter(|path| !path.as_str().is_empty()) else { return (None, asked) };
-    let by_extension = match path.extension() {
-        Some("yaml") => Some(Format::Yaml),
-        Some("json") => Some(Format::Json),
-        _ => None,
+    let asked = arguments.format.map(|format| match format {
+        cli::Format::Yaml => Format::Yaml,
+        cli::Format::Json => Format::Json,
+    });
+    let fallback = asked.unwrap_or_default();
+    let Some(path) = arguments.output.as_deref().filter(|path| !path.as_str().is_empty()) else {
+        return (None, fallback);
     };
-    let extension = if asked == Format::Yaml { "yaml" } else { "json" };
-    match by_extension {
+    let extension = fallback.extension();
+    match path.extension().and_then(Format::from_extension) {
         Some(format) => {
-            if arguments.format.is_some_and(|asked| asked != format) {
+            if asked.is_some_and(|asked| asked != format) {
                 problems.push(Problem::warning("format", format!("{path} says the format, not --format {extension}")));
             }
             (Some(path.to_owned()), format)
         }
-        None => (Some(with_extension(path, extension, problems)), asked),
+        None => (Some(with_extension(path, extension, problems)), fallback),
     }
 }
 

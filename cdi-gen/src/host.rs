@@ -53,11 +53,7 @@ impl Host {
     /// A path looked for in the driver tree first, then in the system tree: what a driver container may have left to
     /// its host.
     pub fn find(&self, path: &Utf8Path, wanted: impl Fn(Kind) -> bool) -> Option<Located> {
-        let found = |tree: &Tree| {
-            let real = tree.resolve(path).ok()?;
-            wanted(tree.kind(&real).ok()?).then(|| Located { path: path.to_owned(), ..tree.located(&real) })
-        };
-        found(&self.driver).or_else(|| found(&self.system))
+        self.driver.find(path, &wanted).or_else(|| self.system.find(path, wanted))
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_specs::Format;
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
@@ -86,7 +87,7 @@ fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
 /// Reads the facts of the host that the roots name.
 fn read_facts(roots: &Roots) -> anyhow::Result<(HostFacts, Vec<Problem>)> {
     let host = open_host(roots, Tree::new)?;
-    Ok(facts::read(&host, &hints(roots), &nvml_query(roots)?))
+    Ok(facts::read(&host, &hints(roots), &nvml_query(roots)))
 }
 
 type OpenTree = fn(&Utf8Path, Option<cdi_gen::device_list::DeviceList>) -> io::Result<Tree>;
@@ -134,14 +135,14 @@ fn search_path(dirs: &[Utf8PathBuf], driver_root: &Utf8Path) -> Vec<Utf8PathBuf>
     dirs.map(|dir| below(dir).unwrap_or_else(|_| dir.to_owned())).collect()
 }
 
-fn nvml_query(roots: &Roots) -> anyhow::Result<NvmlQuery> {
+fn nvml_query(roots: &Roots) -> NvmlQuery {
     let policy = match roots.nvml {
         Nvml::Auto => NvmlPolicy::Auto,
         Nvml::Always => NvmlPolicy::Always,
         Nvml::Never => NvmlPolicy::Never,
     };
     // The link leads to this very program, whatever its file is called by now.
-    Ok(NvmlQuery { policy, program: "/proc/self/exe".into(), time_limit: roots.nvml_time_limit })
+    NvmlQuery { policy, program: "/proc/self/exe".into(), time_limit: roots.nvml_time_limit }
 }
 
 fn plan_options(selection: &Selection) -> PlanOptions {
@@ -217,17 +218,16 @@ fn run_transform(what: &Transform) -> anyhow::Result<u8> {
     } else {
         bytes = std::fs::read(input).with_context(|| format!("cannot read {input}"))?;
     }
-    let json = input.extension() == Some("json") || bytes.trim_ascii_start().starts_with(b"{");
-    let format = if json { cdi_specs::Format::Json } else { cdi_specs::Format::Yaml };
+    let looks_like = if bytes.trim_ascii_start().starts_with(b"{") { Format::Json } else { Format::Yaml };
+    let format = if input.extension() == Some("json") { Format::Json } else { looks_like };
     let mut spec = cdi_specs::parse(&bytes, format).with_context(|| format!("cannot read {input}"))?;
     let side = match relative_to {
         RelativeTo::Host => transform::Side::Host,
         RelativeTo::Container => transform::Side::Container,
     };
     transform::root(&mut spec, from, to, side);
-    let json = output.as_ref().map_or(json, |path| path.extension() == Some("json"));
-    let text = if json { cdi_specs::to_json(&spec) } else { cdi_specs::to_yaml(&spec) };
-    deliver(output.as_deref(), &text)?;
+    let format = output.as_ref().map_or(format, |path| specs_on_disk::format_of(path));
+    deliver(output.as_deref(), &cdi_specs::to_text(&spec, format))?;
     Ok(0)
 }
 

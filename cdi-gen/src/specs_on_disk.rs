@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::Problem;
 use cdi_specs::{Format, Spec};
 
+use crate::generate::join;
 use crate::print;
 use crate::report::{Report, Voice};
 
@@ -58,19 +59,19 @@ fn spec_files(dir: &Utf8Path, problems: &mut Vec<Problem>) -> Vec<Utf8PathBuf> {
     };
     let paths = entries.filter_map(Result::ok).map(camino::Utf8DirEntry::into_path);
     let mut paths: Vec<_> =
-        paths.filter(|path| matches!(path.extension(), Some("yaml" | "json")) && path.is_file()).collect();
+        paths.filter(|path| path.extension().and_then(Format::from_extension).is_some() && path.is_file()).collect();
     paths.sort();
     paths
 }
 
+/// The format that a path stands for; YAML where its extension says nothing.
+pub fn format_of(path: &Utf8Path) -> Format {
+    path.extension().and_then(Format::from_extension).unwrap_or_default()
+}
+
 fn read_spec(path: &Utf8Path) -> anyhow::Result<Spec> {
-    let format = if path.extension() == Some("json") { Format::Json } else { Format::Yaml };
-    let spec = cdi_specs::parse(&std::fs::read(path)?, format)?;
+    let spec = cdi_specs::parse(&std::fs::read(path)?, format_of(path))?;
     let violations = cdi_specs::validate(&spec);
-    anyhow::ensure!(
-        violations.is_empty(),
-        "{}",
-        violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    );
+    anyhow::ensure!(violations.is_empty(), "{}", join(&violations));
     Ok(spec)
 }

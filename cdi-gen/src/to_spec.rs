@@ -93,7 +93,7 @@ pub fn lower(plan: &EditPlan, options: &LoweringOptions) -> Spec {
 /// Edits of one container, gathered by the path that they occupy: the first to come stays.
 struct Lowering<'a> {
     options: &'a LoweringOptions,
-    /// Multiarch names of the host's machine and of its 32-bit one.
+    /// What programs of the host are built for.
     machine: Machine,
     env: Vec<String>,
     nodes: BTreeMap<SortKey, DeviceNode>,

@@ -244,8 +244,10 @@ impl Tree {
 
     /// Whether the device list has a node at or below a host path, though the tree may have nothing there.
     fn is_listed(&self, host_path: &str) -> bool {
-        let nodes = self.shared.nodes.iter().flat_map(BTreeMap::keys);
-        nodes.into_iter().any(|node| node.starts_with(host_path))
+        self.shared.nodes.iter().flat_map(BTreeMap::keys).any(|node| {
+            let rest = node.as_str().strip_prefix(host_path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 
     /// The text of the link at `path`, whose parent directories may be links.
@@ -325,6 +327,20 @@ impl Tree {
         Ok(found)
     }
 
+    /// The regular files in directory `dir` whose name `wanted` accepts, by that name, all links followed. A directory
+    /// that cannot be listed has none.
+    pub fn files(&self, dir: &Utf8Path, wanted: impl Fn(&str) -> bool) -> Vec<Located> {
+        let listed = self.list(dir, wanted).unwrap_or_default();
+        listed.into_iter().filter_map(|entry| self.find(&dir.join(entry.name), |kind| kind == Kind::File)).collect()
+    }
+
+    /// What stands at `path`, all links followed, if it is of a kind that `wanted` accepts: the path as given, and where
+    /// it leads on the host.
+    pub fn find(&self, path: &Utf8Path, wanted: impl Fn(Kind) -> bool) -> Option<Located> {
+        let real = self.resolve(path).ok()?;
+        wanted(self.kind(&real).ok()?).then(|| Located { path: path.to_owned(), host_path: self.host_path(&real) })
+    }
+
     /// Nodes of the device list that stand in a directory.
     fn listed_nodes(&self, host_dir: &Utf8Path) -> impl Iterator<Item = Listed> {
         let nodes = self.shared.nodes.iter().flat_map(BTreeMap::keys);
@@ -382,7 +398,9 @@ impl Tree {
         let size = size.clamp(4096, limit.max(4096));
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(limit).read_to_end(&mut bytes)?;
-        self.saw(&self.host_path(&self.resolve(path)?), true);
+        if self.shared.seen.is_some() {
+            self.saw(&self.host_path(&self.resolve(path)?), true);
+        }
         Ok(bytes)
     }
 

@@ -41,6 +41,6 @@ pub use hook_args::{HOOK_NAME, HookArgsError, HookOperation, ParsedArgs, from_ar
 pub use name::{Kind, NameError, NamePart, QualifiedName, validate_class, validate_device_name, validate_vendor};
 pub use schema::JSON_SCHEMA;
 pub use spec::{Device, Spec};
-pub use text::{Format, MAX_TEXT_BYTES, ParseError, parse, parse_json, parse_yaml, to_json, to_yaml};
+pub use text::{Format, MAX_TEXT_BYTES, ParseError, parse, parse_json, parse_yaml, to_json, to_text, to_yaml};
 pub use validate::{Violation, validate};
 pub use version::{RequiredFeature, Version, VersionError, required_features};

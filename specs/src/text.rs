@@ -102,6 +102,14 @@ pub fn to_json(spec: &Spec) -> String {
     json
 }
 
+/// Writes a spec in a format.
+pub fn to_text(spec: &Spec, format: Format) -> String {
+    match format {
+        Format::Yaml => to_yaml(spec),
+        Format::Json => to_json(spec),
+    }
+}
+
 fn compact_json(spec: &Spec) -> String {
     serde_json::to_string(spec).expect(ALWAYS_JSON)
 }

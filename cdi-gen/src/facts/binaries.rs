@@ -5,6 +5,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
+use super::dirs::Dirs;
 use super::elf;
 use crate::capability::Capabilities;
 use crate::driver_files::BINARIES;
@@ -30,12 +31,13 @@ pub struct BinaryFact {
 /// Reads the programs of the driver whose libraries lie in `library_dirs`.
 pub fn read(host: &Host, library_dirs: &[Utf8PathBuf]) -> Vec<BinaryFact> {
     let own = library_dirs.iter().filter_map(|dir| homes::prefix_of(dir)).map(|prefix| prefix.join("bin"));
-    let mut dirs: Vec<Utf8PathBuf> = Vec::new();
+    let mut dirs = Dirs::default();
     for dir in own.chain(homes::BINARY_DIRS.iter().map(Utf8PathBuf::from)) {
-        if let Some(real) = host.driver.resolve(&dir).ok().filter(|real| !dirs.contains(real)) {
-            dirs.push(real);
+        if let Ok(real) = host.driver.resolve(&dir) {
+            dirs.add(&real);
         }
     }
+    let dirs = dirs.into_vec();
     BINARIES
         .iter()
         .filter_map(|row| {

@@ -10,7 +10,7 @@ use crate::capability::Capabilities;
 use crate::driver_files::{CONFIGS, Config, WINE_DLLS};
 use crate::homes;
 use crate::host::Host;
-use crate::tree::{Kind, Located};
+use crate::tree::Located;
 use crate::version::DriverVersion;
 
 /// A data file that is there.
@@ -80,14 +80,7 @@ fn matching(host: &Host, pattern: &Utf8Path) -> Vec<Located> {
     let (Some(dir), Some(Ok(name))) = (pattern.parent(), pattern.file_name().map(Pattern::new)) else {
         return Vec::new();
     };
-    let listed = host.driver.list(dir, |file| name.matches(file)).unwrap_or_default();
-    let found = listed.into_iter().filter_map(|entry| {
-        let path = dir.join(entry.name);
-        let real = host.driver.resolve(&path).ok()?;
-        let is_file = host.driver.kind(&real).ok()? == Kind::File;
-        is_file.then(|| Located { path, ..host.driver.located(&real) })
-    });
-    found.collect()
+    host.driver.files(dir, |file| name.matches(file))
 }
 
 fn fact(host: &Host, located: Located, into: &Utf8Path, capability: Capabilities) -> ConfigFact {

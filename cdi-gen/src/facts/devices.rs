@@ -145,8 +145,12 @@ fn gpu_path(minor: u32) -> Utf8PathBuf {
 
 /// The number in `nvidia<number>`.
 fn gpu_minor(name: &str) -> Option<u32> {
-    let number = name.strip_prefix("nvidia")?;
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok()).flatten()
+    number(name.strip_prefix("nvidia")?)
+}
+
+/// A text of digits alone.
+pub(super) fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
-use super::devices::{Finder, NodeFact};
+use super::devices::{Finder, NodeFact, number};
 use crate::host::Host;
 
 /// The DRM nodes of one GPU. Empty where nvidia-drm is not loaded.
@@ -35,8 +35,7 @@ pub fn read(host: &Host, finder: &mut Finder<'_>, bus_id: &str) -> DrmFacts {
 
 /// The number in `card<number>` or `renderD<number>`, which is the node's minor number.
 pub fn minor(name: &str) -> Option<u32> {
-    let number = name.strip_prefix("card").or_else(|| name.strip_prefix("renderD"))?;
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok()).flatten()
+    number(name.strip_prefix("card").or_else(|| name.strip_prefix("renderD"))?)
 }
 
 /// The by-path link, if it is there and points at one of this GPU's nodes.

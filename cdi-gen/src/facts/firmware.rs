@@ -6,7 +6,7 @@ use glob::Pattern;
 use crate::driver_files::FIRMWARE;
 use crate::homes;
 use crate::host::Host;
-use crate::tree::{Kind, Located, Tree};
+use crate::tree::{Located, Tree};
 use crate::version::DriverVersion;
 
 /// The path that the administrator gave to the kernel; a path of the running system, not of the driver's tree.
@@ -45,12 +45,5 @@ fn system_text(host: &Host, path: &str) -> Option<String> {
 
 fn in_dir(tree: &Tree, dir: &Utf8Path) -> Vec<Located> {
     let patterns: Vec<Pattern> = FIRMWARE.iter().filter_map(|pattern| Pattern::new(pattern).ok()).collect();
-    let listed = tree.list(dir, |name| patterns.iter().any(|pattern| pattern.matches(name))).unwrap_or_default();
-    let names = listed.into_iter().map(|entry| dir.join(entry.name));
-    let files = names.filter_map(|path| {
-        let real = tree.resolve(&path).ok()?;
-        let is_file = tree.kind(&real).ok()? == Kind::File;
-        is_file.then(|| Located { path, ..tree.located(&real) })
-    });
-    files.collect()
+    tree.files(dir, |name| patterns.iter().any(|pattern| pattern.matches(name)))
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use camino::{Utf8Path, Utf8PathBuf};
 use glob::Pattern;
 
+use super::dirs::Dirs;
 use crate::tree::Tree;
 
 /// Includes followed at most, so that a file that includes itself ends.
@@ -48,14 +49,15 @@ fn trim_slash(dir: &str) -> &str {
 
 /// Reads all directories that the tree's configuration names, in its order, each once and not without limit.
 pub fn read(tree: &Tree) -> Vec<Utf8PathBuf> {
-    let mut dirs = Unique::default();
+    let mut dirs = Dirs::default();
     let mut pending = vec![Utf8PathBuf::from("/etc/ld.so.conf")];
     let mut seen = BTreeSet::from_iter(pending.clone());
     while let Some(path) = pending.pop() {
         let lines = tree.read_text(&path).map(|text| parse(&text)).unwrap_or_default();
         for line in lines.into_iter().take(MAX_DIRS) {
             match line {
-                Line::Dir(dir) => dirs.add(dir),
+                Line::Dir(dir) if dirs.len() < MAX_DIRS => dirs.add(&dir),
+                Line::Dir(_) => {}
                 Line::Include(pattern) => {
                     let files = included(tree, &path, &pattern).into_iter().rev();
                     pending.extend(files.filter(|file| seen.len() < MAX_FILES && seen.insert(file.clone())));
@@ -63,23 +65,9 @@ pub fn read(tree: &Tree) -> Vec<Utf8PathBuf> {
             }
         }
     }
-    read_musl(tree).into_iter().for_each(|dir| dirs.add(dir));
-    dirs.list
-}
-
-/// Directories in the order of first sight.
-#[derive(Default)]
-struct Unique {
-    list: Vec<Utf8PathBuf>,
-    seen: BTreeSet<Utf8PathBuf>,
-}
-
-impl Unique {
-    fn add(&mut self, dir: Utf8PathBuf) {
-        if self.list.len() < MAX_DIRS && self.seen.insert(dir.clone()) {
-            self.list.push(dir);
-        }
-    }
+    let left = MAX_DIRS - dirs.len();
+    read_musl(tree).iter().take(left).for_each(|dir| dirs.add(dir));
+    dirs.into_vec()
 }
 
 /// The files that an `include` names, sorted as ldconfig reads them.

@@ -11,6 +11,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
+use super::dirs::Dirs;
 use super::driver::DriverFacts;
 use super::elf::{self, Class, ElfError, ElfFacts};
 use super::{Hints, ld_cache, ld_conf, mountinfo};
@@ -99,14 +100,8 @@ pub fn driver_version_of(name: &str) -> Option<DriverVersion> {
 
 /// Directories that hold libraries of the driver's version, in the order in which they were found.
 pub fn directories(libraries: &[LibraryFact], version: Option<&DriverVersion>) -> Vec<Utf8PathBuf> {
-    let mut dirs: Vec<Utf8PathBuf> = Vec::new();
     let sound = libraries.iter().filter(|fact| fact.elf.is_some() && fact.driver_version().as_ref() == version);
-    for dir in sound.filter_map(|fact| fact.located.path.parent()) {
-        if !dirs.iter().any(|known| known == dir) {
-            dirs.push(dir.to_owned());
-        }
-    }
-    dirs
+    sound.filter_map(|fact| fact.located.path.parent()).collect::<Dirs>().into_vec()
 }
 
 /// The NVML library that fits this process: of the running version if there is one, else the one that programs load.
@@ -184,13 +179,7 @@ fn cache_dirs(tree: &Tree, wanted: &dyn Fn(&str) -> bool, problems: &mut Vec<Pro
         let problem = Problem::note("ld-cache", format!("{LD_CACHE}: {error}"));
         problems.push(problem.hint("run ldconfig; the directories are searched all the same"));
     }
-    let mut dirs: Vec<Utf8PathBuf> = Vec::new();
-    for dir in entries.iter().filter_map(|entry| Utf8Path::new(entry.path).parent()) {
-        if !dirs.iter().any(|known| known == dir) {
-            dirs.push(dir.to_owned());
-        }
-    }
-    dirs
+    entries.iter().filter_map(|entry| Utf8Path::new(entry.path).parent()).collect::<Dirs>().into_vec()
 }
 
 /// Directories into which driver libraries were mounted one by one: those of a container that was given GPUs. Only where

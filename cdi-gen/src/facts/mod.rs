@@ -5,6 +5,7 @@
 pub mod binaries;
 pub mod configs;
 pub mod devices;
+mod dirs;
 pub mod driver;
 pub mod drm;
 pub mod elf;

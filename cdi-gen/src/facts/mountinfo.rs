@@ -2,21 +2,21 @@
 //!
 //! Inside a GPU container every driver file is a bind mount of its own, in directories that nothing else names.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
+use super::dirs::Dirs;
 use crate::device_list::unescape;
 
 /// Directories that hold a mount point whose name `wanted` accepts, in mount order, each once.
 pub fn parse_directories(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Utf8PathBuf> {
-    let mut found: Vec<Utf8PathBuf> = Vec::new();
+    let mut found = Dirs::default();
     for mount_point in text.lines().filter_map(|line| line.split(' ').nth(4)) {
         let path = Utf8PathBuf::from(unescape(mount_point));
-        let parent = path.file_name().filter(|name| wanted(name)).and_then(|_| path.parent());
-        if let Some(parent) = parent.filter(|parent| !found.iter().any(|dir: &Utf8PathBuf| dir == parent)) {
-            found.push(Utf8Path::to_owned(parent));
+        if let Some(parent) = path.file_name().filter(|name| wanted(name)).and_then(|_| path.parent()) {
+            found.add(parent);
         }
     }
-    found
+    found.into_vec()
 }
 
 #[cfg(test)]
