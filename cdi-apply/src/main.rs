@@ -1,84 +1,108 @@
-//! cdi-apply, the program: `inject` prints an OCI runtime spec with CDI devices in it. I/O.
-#![expect(clippy::disallowed_methods, reason = "reads specs and config.json")]
+//! cdi-apply, the program: gives the command line its meaning, and each outcome its exit code. I/O.
+#![expect(clippy::disallowed_methods, reason = "reads the files that it is given")]
 
-use std::ffi::OsStr;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+mod cli;
+mod inject;
+mod query;
+mod report;
+mod validate;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
-use cdi_apply::{host_nodes, oci, resolve};
-use cdi_specs::{Format, QualifiedName, Spec};
-use clap::{Parser, Subcommand};
-use serde_json::Value;
+use anyhow::Context;
+use cdi_apply::bundle::{BundleError, read_limited};
+use cdi_apply::document::DocumentError;
+use cdi_apply::request::RequestError;
+use cdi_apply::spec_dirs::SpecText;
+use cdi_apply::{InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
+use cdi_specs::{AnnotationError, Format};
+use clap::Parser;
 
-/// Resolve CDI devices and inject them into OCI runtime specs
-#[derive(Debug, Parser)]
-#[command(name = "cdi-apply", version, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use cli::{Cli, Command, Specs};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print config.json with the edits of CDI devices applied
-    Inject {
-        /// A device by its qualified name, as nvidia.com/gpu=all
-        #[arg(long = "device", required = true, value_delimiter = ',', value_name = "NAME")]
-        devices: Vec<QualifiedName>,
-        /// A CDI spec file
-        #[arg(long = "spec", required = true, value_name = "FILE")]
-        specs: Vec<PathBuf>,
-        /// Numbers of device nodes that this machine does not have: lines `char PATH MAJOR MINOR MODE`
-        #[arg(long, value_name = "FILE")]
-        device_nodes: Option<PathBuf>,
-        /// The OCI runtime spec; - is stdin
-        #[arg(value_name = "CONFIG.JSON")]
-        config: PathBuf,
-    },
-}
+/// A file could not be read or written.
+const EXIT_IO: u8 = 1;
+/// Wrong usage; clap's own code.
+const EXIT_USAGE: u8 = 2;
+/// A device is not defined, or in conflict.
+const EXIT_UNRESOLVABLE: u8 = 3;
+/// A document is malformed.
+const EXIT_INVALID: u8 = 4;
+/// The host is not as a spec says.
+const EXIT_HOST: u8 = 5;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Inject(arguments) => inject::run(arguments, cli.json),
+        Command::Resolve(arguments) => query::resolve(arguments, cli.json),
+        Command::List(arguments) => query::list(arguments, cli.json),
+        Command::Validate(arguments) => validate::run(arguments, cli.json),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // A closed stderr is no reason to do more than fail.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            report::failure(&error, cli.json);
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn run(Command::Inject { devices, specs, device_nodes, config }: Command) -> anyhow::Result<()> {
-    let specs = specs.iter().map(|path| read_spec(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let list = device_nodes.as_deref().map(read).transpose()?.map(|text| String::from_utf8_lossy(&text).into_owned());
-    let listed = list.as_deref().map(host_nodes::parse_list);
-    let edits = resolve::resolve(&specs, &devices)?;
-    let mut document: Value =
-        serde_json::from_slice(&read(&config)?).with_context(|| format!("cannot parse {}", config.display()))?;
-    let lookup = |path: &str| match &listed {
-        Some(listed) => listed.get(path).copied(),
-        None => host_nodes::read(path),
+/// What kind of trouble an error is at heart.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let code = |cause: &(dyn std::error::Error + 'static)| {
+        if cause.is::<Unresolvable>() {
+            Some(EXIT_UNRESOLVABLE)
+        } else if cause.is::<RequestError>() {
+            Some(EXIT_USAGE)
+        } else if cause.is::<NodeError>() {
+            Some(EXIT_HOST)
+        } else if cause.is::<DocumentError>() || cause.is::<AnnotationError>() {
+            Some(EXIT_INVALID)
+        } else if let Some(error) = cause.downcast_ref::<InjectError>() {
+            Some(if matches!(error, InjectError::Node(_)) { EXIT_HOST } else { EXIT_INVALID })
+        } else {
+            cause.is::<BundleError>().then_some(EXIT_IO)
+        }
     };
-    oci::inject(&mut document, &edits, &lookup).with_context(|| format!("cannot inject into {}", config.display()))?;
-    let text = serde_json::to_string_pretty(&document)? + "\n";
-    io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")
+    error.chain().find_map(code).unwrap_or(EXIT_IO)
 }
 
-fn read_spec(path: &Path) -> anyhow::Result<Spec> {
-    let format = path.extension().and_then(OsStr::to_str).and_then(Format::from_extension).unwrap_or_default();
-    let spec = cdi_specs::parse(&read(path)?, format).with_context(|| format!("cannot read {}", path.display()))?;
-    let violations: Vec<String> = cdi_specs::validate(&spec).iter().map(ToString::to_string).collect();
-    ensure!(violations.is_empty(), "{} is not a valid CDI spec: {}", path.display(), violations.join("; "));
-    Ok(spec)
+/// The requests in words of the command line.
+fn requests(words: &[String]) -> Result<Vec<Request>, RequestError> {
+    let lists = words.iter().map(|word| Request::parse_list(word)).collect::<Result<Vec<_>, _>>()?;
+    Ok(lists.concat())
+}
+
+/// The texts of the specs that the command line names.
+fn read_specs(specs: &Specs) -> anyhow::Result<SpecTexts> {
+    let dirs = if specs.dirs.is_empty() && specs.files.is_empty() {
+        SpecDirs::of_this_user()
+    } else {
+        SpecDirs::new(specs.dirs.iter().cloned())
+    };
+    let dirs = if specs.insecure_spec_dirs { dirs.insecure() } else { dirs };
+    let mut texts = dirs.read();
+    for path in &specs.files {
+        texts.files.push(read_spec(path, dirs.dirs().len())?);
+    }
+    Ok(texts)
+}
+
+/// A file that was named is used whoever may write it: the caller chose it.
+fn read_spec(path: &Path, priority: usize) -> anyhow::Result<SpecText> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let format = extension.and_then(Format::from_extension).unwrap_or_default();
+    Ok(SpecText { path: path.to_owned(), priority, format, bytes: read(path)? })
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
-        return Ok(bytes);
+        return read_limited(io::stdin().lock()).context("cannot read stdin");
     }
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let cannot = || format!("cannot read {}", path.display());
+    read_limited(File::open(path).with_context(cannot)?).with_context(cannot)
 }

@@ -10,7 +10,6 @@
 
 pub mod capability;
 pub mod capture;
-pub mod device_list;
 pub mod driver_files;
 pub mod facts;
 pub mod homes;

@@ -90,7 +90,7 @@ fn read_facts(roots: &Roots) -> anyhow::Result<(HostFacts, Vec<Problem>)> {
     Ok(facts::read(&host, &hints(roots), &nvml_query(roots)))
 }
 
-type OpenTree = fn(&Utf8Path, Option<cdi_gen::device_list::DeviceList>) -> io::Result<Tree>;
+type OpenTree = fn(&Utf8Path, Option<cdi_specs::device_list::DeviceList>) -> io::Result<Tree>;
 
 fn open_host(roots: &Roots, open: OpenTree) -> anyhow::Result<Host> {
     let nodes = roots

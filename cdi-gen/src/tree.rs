@@ -15,11 +15,13 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_specs::device_list::{self, DeviceList};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::device_list::{self, DeviceList};
+
+pub use cdi_specs::device_list::Node;
 
 /// As many links as the kernel follows in one path (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -48,28 +50,6 @@ pub enum Kind {
     Other,
 }
 
-/// The numbers and the permissions of a character device node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Node {
-    /// Major number: the driver.
-    pub major: u32,
-    /// Minor number: the device.
-    pub minor: u32,
-    /// Permission bits, `0o666` in most cases.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-impl Node {
-    /// Whether everybody may read and write it.
-    pub fn is_for_everybody(self) -> bool {
-        self.mode & 0o006 == 0o006
-    }
-}
-
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
@@ -96,7 +76,7 @@ struct Shared {
     /// Where the system tree lies; `/` on a live host.
     root: Utf8PathBuf,
     /// Device numbers that stand in for the nodes themselves.
-    nodes: Option<DeviceList>,
+    nodes: Option<BTreeMap<Utf8PathBuf, Node>>,
     /// Steps of the walk already taken, by host path.
     steps: RefCell<HashMap<String, Step>>,
     /// Host paths that were looked at and exist, and whether their text was read; for `cdi-gen capture`.
@@ -136,6 +116,7 @@ impl Tree {
         nodes: Option<DeviceList>,
         seen: Option<RefCell<BTreeMap<Utf8PathBuf, bool>>>,
     ) -> io::Result<Self> {
+        let nodes = nodes.map(|list| list.into_iter().map(|(path, node)| (path.into(), node)).collect());
         let root = root.canonicalize_utf8()?;
         if !root.is_dir() {
             return Err(Errno::NOTDIR.into());

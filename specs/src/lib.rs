@@ -23,6 +23,7 @@
 //! ```
 
 pub mod annotations;
+pub mod device_list;
 pub mod edits;
 pub mod hook_args;
 pub mod name;

@@ -1,6 +1,6 @@
 //! Every rule that a CDI spec must keep, each violation with its place.
 //!
-//! The rules are those that the Go engines enforce, and those of CDI SPEC that they merely state (marked MUST below).
+//! The rules are those that the Go engines enforce, and those of CDI SPEC that they merely state (`Report::state` below).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
@@ -19,6 +19,8 @@ pub struct Violation {
     pub at: String,
     /// What is wrong there.
     pub message: String,
+    /// Whether the Go engines refuse the spec for it. They read on over a rule that CDI SPEC merely states.
+    pub enforced: bool,
 }
 
 impl Display for Violation {
@@ -47,10 +49,19 @@ struct Report {
 }
 
 impl Report {
-    /// Place and message cost nothing where the rule is kept: pass `format_args!`.
+    /// A rule that engines enforce. Place and message cost nothing where it is kept: pass `format_args!`.
     fn require(&mut self, kept: bool, at: impl Display, message: impl Display) {
+        self.judge(kept, true, at, message);
+    }
+
+    /// A rule of CDI SPEC, or of its JSON Schema, that engines do not enforce.
+    fn state(&mut self, kept: bool, at: impl Display, message: impl Display) {
+        self.judge(kept, false, at, message);
+    }
+
+    fn judge(&mut self, kept: bool, enforced: bool, at: impl Display, message: impl Display) {
         if !kept {
-            self.violations.push(Violation { at: at.to_string(), message: message.to_string() });
+            self.violations.push(Violation { at: at.to_string(), message: message.to_string(), enforced });
         }
     }
 
@@ -141,11 +152,13 @@ fn check_hook(report: &mut Report, at: &dyn Display, hook: &Hook) {
     report.not_empty(&hook.path, format_args!("{at}.path"));
     // CDI SPEC: MUST be absolute. Engines leave it to the runtime, which fails when a container starts.
     let absolute = hook.path.is_empty() || hook.path.starts_with('/');
-    report.require(absolute, format_args!("{at}.path"), format_args!("`{}` must be absolute", hook.path));
+    report.state(absolute, format_args!("{at}.path"), format_args!("`{}` must be absolute", hook.path));
     each(report, &format_args!("{at}.env"), &hook.env, check_env);
-    // CDI SPEC: MUST be greater than zero. Engines take any number.
+    // CDI SPEC: MUST be greater than zero; its JSON Schema: of 32 bits. Engines take any number.
     let positive = hook.timeout.is_none_or(|seconds| seconds > 0);
-    report.require(positive, format_args!("{at}.timeout"), "must be more than 0 seconds");
+    report.state(positive, format_args!("{at}.timeout"), "must be more than 0 seconds");
+    let short = hook.timeout.is_none_or(|seconds| seconds <= i64::from(u32::MAX));
+    report.state(short, format_args!("{at}.timeout"), "must fit in 32 bits");
 }
 
 /// The class is a directory's name under `/sys/fs/resctrl`.
@@ -167,15 +180,15 @@ fn check_unique<'a>(report: &mut Report, list: &dyn Display, field: &str, values
     }
 }
 
-/// The Kubernetes rule for annotations, which CDI SPEC adopts.
+/// The Kubernetes rule for annotations, which CDI SPEC adopts. The check of the Go engines never runs.
 fn check_annotations(report: &mut Report, at: &dyn Display, annotations: &BTreeMap<String, String>) {
     const MAX_BYTES: usize = 256 << 10;
     for key in annotations.keys() {
         let message = "the key is not of the form [dns.subdomain/]name";
-        report.require(is_annotation_key(&key.to_ascii_lowercase()), format_args!("{at}[{key:?}]"), message);
+        report.state(is_annotation_key(&key.to_ascii_lowercase()), format_args!("{at}[{key:?}]"), message);
     }
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    report.require(bytes <= MAX_BYTES, at, format_args!("{bytes} bytes are more than {MAX_BYTES}"));
+    report.state(bytes <= MAX_BYTES, at, format_args!("{bytes} bytes are more than {MAX_BYTES}"));
 }
 
 fn is_annotation_key(key: &str) -> bool {

@@ -36,7 +36,9 @@ pub fn run() -> anyhow::Result<()> {
     println!("\n$ cdi-apply inject --device nvidia.com/gpu=all --spec nvidia.yaml config.json");
     let mut inject = Command::new(programs.join("cdi-apply"));
     inject.args(["inject", "--device", "nvidia.com/gpu=all", "--spec"]).arg(&spec).args(&host.cdi_apply).arg(&config);
-    let injected: Value = serde_json::from_str(&build::output(&mut inject)?).context("cdi-apply printed no JSON")?;
+    build::run(&mut inject)?;
+    let injected = fs::read_to_string(&config).context("cannot read config.json")?;
+    let injected: Value = serde_json::from_str(&injected).context("cdi-apply wrote no JSON")?;
     print_container(&injected);
     println!("\nOn a GPU host, as root:\n  cdi-gen generate --output /var/run/cdi/nvidia.yaml");
     println!("  podman run --rm --device nvidia.com/gpu=all IMAGE nvidia-smi -L");

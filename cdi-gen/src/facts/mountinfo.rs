@@ -3,9 +3,9 @@
 //! Inside a GPU container every driver file is a bind mount of its own, in directories that nothing else names.
 
 use camino::Utf8PathBuf;
+use cdi_specs::device_list::unescape;
 
 use super::dirs::Dirs;
-use crate::device_list::unescape;
 
 /// Directories that hold a mount point whose name `wanted` accepts, in mount order, each once.
 pub fn parse_directories(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Utf8PathBuf> {

@@ -13,8 +13,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
 use cdi_gen::facts::{self, Hints};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
-use cdi_gen::{EditPlan, GenerateError, Host, PlanOptions, Problem, Tree, device_list};
-use cdi_specs::Spec;
+use cdi_gen::{EditPlan, GenerateError, Host, PlanOptions, Problem, Tree};
+use cdi_specs::{Spec, device_list};
 use tempfile::TempDir;
 use testdata::HostTree;
 

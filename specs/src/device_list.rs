@@ -1,19 +1,40 @@
-//! Device list: the numbers of device nodes that a tree cannot hold, as text.
+//! Device list: the numbers of device nodes that a directory tree cannot hold, as text.
 //!
-//! A line a node, in the words of `host.tree`: `char PATH MAJOR MINOR MODE [UID GID]`, MODE octal, whitespace in PATH
+//! It stands in for the nodes of another host: where a spec is generated for it, and where it is applied. A line a node, in the words of `host.tree`: `char PATH MAJOR MINOR MODE [UID GID]`, MODE octal, whitespace in PATH
 //! as `\040`. Blank lines and `#` comments are passed over.
 
 use std::collections::BTreeMap;
 
-use camino::Utf8PathBuf;
+use serde::Serialize;
+use thiserror::Error;
 
-use crate::tree::Node;
+/// The numbers and the permissions of a character device node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Major number: the driver.
+    pub major: u32,
+    /// Minor number: the device.
+    pub minor: u32,
+    /// Permission bits, `0o666` in most cases.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Node {
+    /// Whether everybody may read and write it.
+    pub fn is_for_everybody(self) -> bool {
+        self.mode & 0o006 == 0o006
+    }
+}
 
 /// Nodes by host path.
-pub type DeviceList = BTreeMap<Utf8PathBuf, Node>;
+pub type DeviceList = BTreeMap<String, Node>;
 
 /// A line that is not of the form above.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("line {line}: expected `char PATH MAJOR MINOR MODE [UID GID]`, found `{text}`")]
 pub struct DeviceListError {
     /// Counted from 1.
@@ -33,7 +54,7 @@ pub fn parse(text: &str) -> Result<DeviceList, DeviceListError> {
         .collect()
 }
 
-fn parse_line(line: &str) -> Option<(Utf8PathBuf, Node)> {
+fn parse_line(line: &str) -> Option<(String, Node)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (path, major, minor, mode, uid, gid) = match *fields.as_slice() {
         ["char", path, major, minor, mode] => (path, major, minor, mode, "0", "0"),
@@ -48,11 +69,11 @@ fn parse_line(line: &str) -> Option<(Utf8PathBuf, Node)> {
         uid: uid.parse().ok()?,
         gid: gid.parse().ok()?,
     };
-    Some((path.into(), node))
+    Some((path, node))
 }
 
 /// The text with `\040` and its kind (fstab(5)) turned back into bytes.
-pub(crate) fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -74,11 +95,8 @@ mod tests {
     #[test]
     fn a_line_a_node() {
         let list = parse("# a comment\n\nchar /dev/nvidia0 195 0 0666\nchar /dev/a\\040b 10 125 0660 0 44\n").unwrap();
-        assert_eq!(
-            list[camino::Utf8Path::new("/dev/nvidia0")],
-            Node { major: 195, minor: 0, mode: 0o666, uid: 0, gid: 0 }
-        );
-        assert_eq!(list[camino::Utf8Path::new("/dev/a b")].gid, 44);
+        assert_eq!(list["/dev/nvidia0"], Node { major: 195, minor: 0, mode: 0o666, uid: 0, gid: 0 });
+        assert_eq!(list["/dev/a b"].gid, 44);
     }
 
     #[test]

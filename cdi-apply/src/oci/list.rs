@@ -1,0 +1,25 @@
+//! Lists whose entries have a name: an entry that is added takes the place of those with its name. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::text;
+
+/// Appends the entries, and removes those that had the same text at `key`. Of several that are added under one name the
+/// last one counts.
+pub(super) fn replace(list: &mut Vec<Value>, key: &str, added: Vec<Value>) {
+    let last: HashMap<String, usize> =
+        added.iter().enumerate().filter_map(|(at, entry)| Some((text(entry, key)?.to_owned(), at))).collect();
+    list.retain(|known| text(known, key).is_none_or(|name| !last.contains_key(name)));
+    let is_last = |at: usize, entry: &Value| text(entry, key).is_none_or(|name| last.get(name) == Some(&at));
+    list.extend(added.into_iter().enumerate().filter(|(at, entry)| is_last(*at, entry)).map(|(_, entry)| entry));
+}
+
+/// Appends those rules that do not stand behind the last rule that denies something: the last rule that fits decides.
+pub(super) fn add_rules(rules: &mut Vec<Value>, added: Vec<Value>) {
+    let is_denial = |rule: &Value| rule.get("allow") != Some(&Value::Bool(true));
+    let behind = rules.iter().rposition(is_denial).map_or(0, |at| at + 1);
+    let mut known: HashSet<String> = rules.iter().skip(behind).map(Value::to_string).collect();
+    rules.extend(added.into_iter().filter(|rule| known.insert(rule.to_string())));
+}
