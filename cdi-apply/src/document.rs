@@ -1,11 +1,14 @@
 //! Document: `config.json` as text. Pure.
 //!
-//! Keys keep their order and numbers their digits; the layout is kept too, as far as it is compact or indented evenly.
-//! Two spellings come out as the usual one: escapes that need not be (`\/`), and exponents without a sign (`1e5`).
+//! Keys keep their order and numbers their digits; the layout is kept too, as far as it is compact or indented evenly,
+//! and so are the escapes of Go's encoder. Two spellings come out as the usual one: escapes that need not be (`\/`), and
+//! exponents without a sign (`1e5`).
+
+use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 /// The longest document that is read, in bytes. The largest real ones have some 100 KiB.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -24,6 +27,8 @@ struct Layout {
     /// What each level is indented by; `None` for all on one line.
     indent: Option<String>,
     ends_line: bool,
+    /// Go writes `<`, `>`, `&` and two line separators as escapes, lest JSON be taken for HTML.
+    is_html_safe: bool,
 }
 
 /// Text that is no OCI runtime spec.
@@ -58,11 +63,15 @@ impl Document {
 
     /// Writes it in the layout that it was read in.
     pub fn to_text(&self) -> String {
-        let mut text = match &self.layout.indent {
-            Some(indent) => indented(&self.value, indent.as_bytes()),
-            None => self.value.to_string(),
+        let Layout { indent, ends_line, is_html_safe } = &self.layout;
+        let indent = indent.as_deref().map(str::as_bytes);
+        let mut text = match (indent, is_html_safe) {
+            (Some(indent), true) => write(&self.value, HtmlSafe(PrettyFormatter::with_indent(indent))),
+            (Some(indent), false) => write(&self.value, PrettyFormatter::with_indent(indent)),
+            (None, true) => write(&self.value, HtmlSafe(CompactFormatter)),
+            (None, false) => write(&self.value, CompactFormatter),
         };
-        if self.layout.ends_line {
+        if *ends_line {
             text.push('\n');
         }
         text
@@ -78,13 +87,77 @@ impl Layout {
             let indent = line.iter().take_while(|byte| is_blank(byte)).copied().collect();
             String::from_utf8(indent).unwrap_or_default()
         });
-        Self { indent, ends_line: text.ends_with(b"\n") }
+        Self { indent, ends_line: text.ends_with(b"\n"), is_html_safe: is_html_safe(text) }
     }
 }
 
-fn indented(value: &Value, indent: &[u8]) -> String {
+/// Characters that Go's encoder escapes and others do not.
+const HTML: [(char, &str); 5] =
+    [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+
+/// Whether some such character is escaped, and none is not.
+fn is_html_safe(text: &[u8]) -> bool {
+    let has = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
+    HTML.iter().any(|(_, escape)| has(escape.as_bytes()))
+        && !HTML.iter().any(|(raw, _)| has(raw.to_string().as_bytes()))
+}
+
+/// Writes strings as Go's encoder does, and all else as the inner formatter does.
+struct HtmlSafe<F>(F);
+
+impl<F: Formatter> Formatter for HtmlSafe<F> {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, raw)) = rest.char_indices().find(|(_, c)| HTML.iter().any(|(raw, _)| raw == c)) {
+            let (before, behind) = rest.split_at(at);
+            writer.write_all(before.as_bytes())?;
+            let escape = HTML.iter().find(|(known, _)| *known == raw).map_or("", |(_, escape)| escape);
+            writer.write_all(escape.as_bytes())?;
+            rest = behind.get(raw.len_utf8()..).unwrap_or_default();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
+}
+
+fn write(value: &Value, formatter: impl Formatter) -> String {
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(indent));
+    let mut serializer = Serializer::with_formatter(&mut bytes, formatter);
     value.serialize(&mut serializer).expect("a JSON value is written to memory without fail");
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
@@ -102,6 +175,8 @@ mod tests {
             "{\n  \"b\": 1,\n  \"a\": [\n    true\n  ]\n}",
             "{\n\t\"b\": 1,\n\t\"a\": {\n\t\t\"c\": []\n\t}\n}\n",
             "{\n    \"b\": null\n}\n",
+            r#"{"a":"\u003cb\u003e \u0026 \u2028é"}"#,
+            "{\n\t\"<\": \"a&b\"\n}",
         ];
         for text in texts {
             assert_eq!(Document::parse(text.as_bytes()).unwrap().to_text(), text);

@@ -37,6 +37,8 @@ pub mod request;
 pub mod resolve;
 pub mod spec_dirs;
 pub mod trust;
+#[cfg(feature = "oci-spec")]
+pub mod typed;
 
 pub use nodes::{HostNodes, NodeError};
 pub use oci::{InjectError, inject};

@@ -4,6 +4,7 @@
 //! YAML is written by our own emitter (`text/emit.rs`). That of the serde_yaml family leaves `y`, `on` and `1_000`
 //! unquoted, which engines read as `true`, `true` and `1000`: a device called `y` would come out as another one.
 
+mod block;
 mod emit;
 mod flow_depth;
 mod lenient;

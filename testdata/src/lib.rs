@@ -1,7 +1,9 @@
 //! Fixture hosts: each is one text file, `hosts/<layout>/host.tree`, that is laid out as a real directory tree.
 //!
-//! The format stands in [`HostTree`]; a newcomer adds a layout by adding a folder.
+//! The format stands in [`HostTree`]; a newcomer adds a layout by adding a folder. Beside them stand [`bundles`]: what
+//! real container engines hand to their runtimes.
 
+mod bundles;
 pub mod elf;
 mod escape;
 mod host_tree;
@@ -10,5 +12,6 @@ mod lay_out;
 pub mod ld_so_cache;
 mod resolve;
 
+pub use bundles::{BUNDLES_CDI, Bundle, bundle, bundles};
 pub use host_tree::{Entry, HostTree, ParseError, Trouble};
 pub use hosts::{Host, host, hosts, sample};

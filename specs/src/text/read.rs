@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::lenient::{Lenient, Trail};
-use super::{MAX_TEXT_BYTES, ParseError, flow_depth};
+use super::{MAX_TEXT_BYTES, ParseError, block, flow_depth};
 use crate::spec::Spec;
 
 /// libyaml's scanner takes time in the square of the flow depth; a spec written by a sane tool needs 8.
@@ -30,8 +30,17 @@ pub(super) fn json(text: &str) -> Result<Spec, ParseError> {
     spec.map_err(|error| json_error(&error, &trail))?.ok_or_else(no_spec)
 }
 
-/// Reads YAML: as it stands, and once more with its merge keys resolved where it seems to have some.
+/// Reads YAML: what tools write in our own way, all else with libyaml.
 pub(super) fn yaml(text: &str) -> Result<Spec, ParseError> {
+    block_layout(text).map_or_else(|| any_yaml(text), Ok)
+}
+
+pub(super) fn block_layout(text: &str) -> Option<Spec> {
+    spec_or_nothing(block::parse(text)?, &Trail::default()).ok()?
+}
+
+/// Reads YAML with libyaml: as it stands, and once more with its merge keys resolved where it seems to have some.
+pub(super) fn any_yaml(text: &str) -> Result<Spec, ParseError> {
     if let Some(offset) = flow_depth::exceeds(text, MAX_FLOW_DEPTH) {
         let reason = format!("lists and maps in brackets nest deeper than {MAX_FLOW_DEPTH}");
         return Err(at_end_of(text.as_bytes().get(..offset), &reason));

@@ -487,3 +487,119 @@ proptest! {
         let _ = parse(text.as_bytes(), Format::Json);
     }
 }
+
+/// What the reader of the common layout makes of a text must be what libyaml makes of it.
+fn assert_same(text: &str) {
+    if let Some(spec) = read::block_layout(text) {
+        assert_eq!(Ok(spec), read::any_yaml(text), "{text}");
+    }
+}
+
+#[test]
+fn the_common_layout_needs_no_yaml_parser() {
+    let written = to_yaml(&parse_yaml(LAYOUT).unwrap());
+    let indented_less =
+        "# a comment\nkind: a/b\ndevices:\n- name: a\n  containerEdits:\n    env:\n    - A=b\n\ncdiVersion: 0.5.0\n";
+    let by_hand = "kind: a/b\ndevices:\n  -   name: \"a\"\n      containerEdits: {}\n";
+    for text in [LAYOUT, &written, indented_less, by_hand, "kind: a/b", "devices: []"] {
+        assert!(read::block_layout(text).is_some(), "{text}");
+        assert_same(text);
+    }
+}
+
+#[test]
+fn whatever_else_there_is_is_left_to_libyaml() {
+    let texts = [
+        "",
+        "---",
+        " kind: a/b",
+        "kind: a/b\r\n",
+        "kind:\ta/b",
+        "kind: {a: b}",
+        "kind: [a]",
+        "kind: &a b",
+        "kind: *a",
+        "kind: !!str a",
+        "kind: a # comment",
+        "kind: |\n  a",
+        "kind: >-\n  a",
+        "kind: a\n  b",
+        "kind: 'a",
+        "kind: 'a'b'",
+        "kind: \"a\\n\"",
+        "kind: \"a\" b",
+        "kind: \u{e9}",
+        "kind:",
+        "kind: ~",
+        "kind: Null",
+        "kind: a:",
+        "kind: a: b",
+        "kind: a ",
+        "kind: ---",
+        "kind: a\n---\nkind: b",
+        "kind: a\n...\n",
+        "kind: a\nkind: b",
+        "unknown: a",
+        "kind: a\n devices: []",
+        "devices:\n- - a",
+        "devices:\n-\n  name: a",
+        "devices:\n- name: a\n   containerEdits: {}",
+        "devices:\n  - name: a\n - name: b",
+        "devices:\n  name: a",
+        "containerEdits:\n  additionalGids:\n  - 010",
+        "containerEdits:\n  additionalGids:\n  - '1'",
+        "<<: a",
+        "? kind\n: a",
+        "%YAML 1.2\n---\nkind: a",
+    ];
+    for text in texts {
+        assert_eq!(read::block_layout(text), None, "{text}");
+    }
+    let deep = (0..40).fold(String::new(), |text, depth| text + &" ".repeat(depth) + "a:\n") + &" ".repeat(40) + "b: c";
+    assert_eq!(read::block_layout(&deep), None);
+}
+
+/// Lines that are often right, and then again not.
+fn soup() -> impl Strategy<Value = String> {
+    const KEYS: &[&str] =
+        &["kind", "devices", "name", "containerEdits", "env", "annotations", "mounts", "additionalGids", "'a'", "x y"];
+    const VALUES: &[&str] = &[
+        "", " ", " a", " a/b", " 1", " -1", " 007", " 'a'", " 'it''s'", " \"b\"", " {}", " []", " a: b", " a # b",
+        " -x", " --x", " ~", " null", " true", " .inf", " 0x1f", " 1_0", " y", " a ", " #", " :", " a:b", " @", " ...",
+        " ---",
+    ];
+    let line = (0..5_usize, 0..4_usize, prop::sample::select(KEYS), prop::sample::select(VALUES));
+    let line = line.prop_map(|(indent, form, key, value)| {
+        let indent = "  ".repeat(indent);
+        match form {
+            0 | 1 => format!("{indent}{key}:{value}\n"),
+            2 => format!("{indent}- {key}:{value}\n"),
+            _ => format!("{indent}-{value}\n"),
+        }
+    });
+    vec(line, 0..8).prop_map(|lines| lines.concat())
+}
+
+/// A map whose nesting is right, with scalars of all kinds in it.
+fn block_spec() -> impl Strategy<Value = String> {
+    let scalars = "[a-z0-9/_.+($=,:#'\"{}\\[\\]<>&*!|%@`~? -]{0,8}";
+    (vec(scalars, 1..4), vec(scalars, 1..4), scalars).prop_map(|(env, args, note)| {
+        let list = |items: &[String]| items.iter().map(|item| format!("    - {item}\n")).collect::<String>();
+        let (env, args) = (list(&env), list(&args));
+        format!("kind: a/b\nannotations:\n  {note}: {note}\ncontainerEdits:\n    env:\n{env}    hooks:\n    - path: {note}\n      args:\n{}", args.replace("    -", "      -"))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn both_readers_agree_on_soup(text in soup()) {
+        assert_same(&text);
+    }
+
+    #[test]
+    fn both_readers_agree_on_scalars(text in block_spec()) {
+        assert_same(&text);
+    }
+}
