@@ -1,5 +1,5 @@
 //! The config.json files of real engines: what comes through unharmed, and what the engines' own injection makes of them.
-#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use cdi_apply::document::Document;
 use cdi_apply::{HostNodes, Registry, Request, SpecTexts, inject, resolve, spec_dirs::SpecText};

@@ -31,6 +31,9 @@ enum Task {
     E2e {
         /// Engines
         engines: Vec<String>,
+        /// Only those that need no box and no build of their own
+        #[arg(long, conflicts_with = "engines")]
+        quick: bool,
         /// Runs inside the private mount namespace already
         #[arg(long, hide = true)]
         inside: bool,
@@ -74,8 +77,9 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
-        Task::E2e { engines, inside: false } => e2e::run(&engines),
-        Task::E2e { engines, inside: true } => e2e::run_inside(&engines),
+        Task::E2e { engines, inside: true, .. } => e2e::run_inside(&engines),
+        Task::E2e { quick: true, .. } => e2e::run_quick(),
+        Task::E2e { engines, .. } => e2e::run(&engines),
         Task::Bench { what: Bench::Generate } => bench::generate(),
         Task::Bench { what: Bench::Start } => bench::start(),
         Task::Gpu { programs, podman, runtimes, rootfs, output } => {

@@ -1,0 +1,90 @@
+//! Bundles: `cdi-apply inject` into what `RUNTIME spec` writes, and `RUNTIME run`. I/O.
+#![expect(clippy::disallowed_methods, reason = "runs OCI runtimes")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::case::TIME_LIMIT;
+use super::engine::{Engine, Job};
+use super::files::{copy_tree, make_dirs, read, remove_tree, write};
+use super::fixture::{self, Host};
+use crate::build;
+
+/// A directory for bundles.
+pub struct Bundles {
+    work: PathBuf,
+    cdi_apply: PathBuf,
+}
+
+impl Bundles {
+    /// Makes it.
+    pub fn prepare(work: &Path, _host: &Host) -> anyhow::Result<Self> {
+        make_dirs(&work.join("bundles"))?;
+        Ok(Self { work: work.to_owned(), cdi_apply: fixture::program(work, "cdi-apply") })
+    }
+
+    fn runtime(&self, runtime: &str) -> PathBuf {
+        if runtime == "youki" { fixture::program(&self.work, runtime) } else { runtime.into() }
+    }
+
+    /// What `RUNTIME spec` writes, with the job's command.
+    fn make(&self, runtime: &str, bundle: &Path, job: &Job<'_>) -> anyhow::Result<()> {
+        make_dirs(bundle)?;
+        copy_tree(&fixture::rootfs(&self.work), &bundle.join("rootfs"))?;
+        build::run(Command::new(self.runtime(runtime)).arg("spec").current_dir(bundle))?;
+        let file = bundle.join("config.json");
+        let mut config: Value = serde_json::from_str(&read(&file)?).context("the runtime's spec is no JSON")?;
+        let name = self.work.file_name().unwrap_or_default().to_string_lossy();
+        let unasked = fixture::unasked();
+        let mount = json!({"destination": unasked, "source": unasked, "type": "bind", "options": ["bind", "rw"]});
+        let nofile = json!([{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}]);
+        set(&mut config, "/process", "args", json!(job.command));
+        set(&mut config, "/process", "terminal", json!(false));
+        set(&mut config, "/process", "rlimits", nofile);
+        set(&mut config, "/linux", "cgroupsPath", json!(format!("/{name}/bundle")));
+        let mounts = config.get_mut("mounts").and_then(Value::as_array_mut);
+        mounts.context("the runtime's spec has no mounts")?.push(mount);
+        write(&file, &config.to_string())
+    }
+
+    fn inject(&self, bundle: &Path, job: &Job<'_>) -> anyhow::Result<Option<Output>> {
+        if job.devices.is_empty() {
+            return Ok(None);
+        }
+        let mut inject = Command::new(&self.cdi_apply);
+        inject.args(["inject", "--device", &job.devices.join(","), "--bundle"]).arg(bundle);
+        let output = inject.output().context("cannot run cdi-apply")?;
+        Ok((!output.status.success()).then_some(output))
+    }
+}
+
+fn set(config: &mut Value, parent: &str, key: &str, value: Value) {
+    if let Some(object) = config.pointer_mut(parent).and_then(Value::as_object_mut) {
+        object.insert(key.to_owned(), value);
+    }
+}
+
+impl Engine for Bundles {
+    fn version(&self) -> anyhow::Result<String> {
+        let printed = build::output(Command::new(&self.cdi_apply).arg("--version"))?;
+        Ok(printed.trim().to_owned())
+    }
+
+    fn run(&self, runtime: &str, job: &Job<'_>) -> anyhow::Result<Output> {
+        let bundle = self.work.join("bundles").join(runtime);
+        self.make(runtime, &bundle, job)?;
+        if let Some(refused) = self.inject(&bundle, job)? {
+            remove_tree(&bundle)?;
+            return Ok(refused);
+        }
+        let mut run = Command::new("timeout");
+        run.args(["-s", "KILL", TIME_LIMIT]).arg(self.runtime(runtime));
+        run.arg("--root").arg(self.work.join("bundles/state")).args(["run", "--bundle"]).arg(&bundle).arg("cdi-e2e");
+        let output = run.current_dir(&bundle).output().with_context(|| format!("cannot run {runtime}"))?;
+        remove_tree(&bundle)?;
+        Ok(output)
+    }
+}

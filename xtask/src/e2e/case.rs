@@ -1,0 +1,204 @@
+//! Case: what a container asks for and runs, and what must come of it.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::engine::{Engine, Job, Plan};
+use super::fixture::{self, CDI_VERSIONS, FIXTURE_NODES, Host, PROBE};
+use super::one_line;
+use super::outcome::Row;
+
+/// Seconds that a container may take.
+pub const TIME_LIMIT: &str = "60";
+/// A device that no host has.
+const NO_SUCH_DEVICE: &str = "nvidia.com/gpu=99";
+/// What the kernel says of a node without a driver, of one that the device rules leave out, and of none at all.
+const NO_DRIVER: &str = "No such device or address";
+const NOT_ALLOWED: &str = "Operation not permitted";
+const NO_FILE: &str = "No such file or directory";
+
+/// One container.
+pub struct Case {
+    devices: Vec<String>,
+    check: Check,
+}
+
+/// What is run in a container, and what must come of it.
+#[derive(Clone, Copy)]
+pub enum Check {
+    /// `gpu-check` finds all that the spec should bring, the hook ran, and the node that was not asked for is denied.
+    Everything,
+    /// `nvidia-smi -L` lists the GPU.
+    NvidiaSmi,
+    /// The engine refuses to start.
+    Refused,
+    /// `gpu-check` finds nothing of the driver.
+    Nothing,
+}
+
+/// The containers that an engine runs.
+pub fn cases(host: &Host) -> Vec<Case> {
+    let case = |device: &str, check| Case { devices: vec![device.to_owned()], check };
+    let with_probe =
+        |device: &str| Case { devices: vec![device.to_owned(), PROBE.to_owned()], check: Check::Everything };
+    let uuid = host.uuid.iter().map(|uuid| with_probe(&format!("nvidia.com/gpu={uuid}")));
+    let everything = ["nvidia.com/gpu=all", "nvidia.com/gpu=0"].map(with_probe);
+    let others = [
+        case("nvidia.com/gpu=all", Check::NvidiaSmi),
+        case(NO_SUCH_DEVICE, Check::Refused),
+        Case { devices: Vec::new(), check: Check::Nothing },
+    ];
+    everything.into_iter().chain(uuid).chain(others).collect()
+}
+
+/// Which CDI versions an engine reads; that of the spec under test must be one of them.
+pub fn versions(plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, host: &Host) -> Row {
+    let started = Instant::now();
+    let command = ["env".to_owned()];
+    let reads = |version: &&&str| {
+        let output = engine.run(runtime, &Job { devices: &[fixture::version_device(version)], command: &command });
+        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("CDI_VERSION_READ=yes"))
+    };
+    let read: Vec<&str> = CDI_VERSIONS.iter().filter(reads).copied().collect();
+    let span = format!("{} to {}", read.first().unwrap_or(&"none"), read.last().unwrap_or(&"none"));
+    let good = read.contains(&host.cdi_version.as_str());
+    Row {
+        engine: plan.name.to_owned(),
+        version: version.to_owned(),
+        runtime: runtime.to_owned(),
+        case: format!("reads CDI (the spec is {})", host.cdi_version),
+        result: if good { Ok(span) } else { Err(format!("reads only {}", read.join(", "))) },
+        milliseconds: elapsed(started),
+    }
+}
+
+fn elapsed(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Case {
+    /// Runs the container and judges it.
+    pub fn row(&self, plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, host: &Host) -> Row {
+        let started = Instant::now();
+        let output = engine.run(runtime, &Job { devices: &self.devices, command: &self.command(host) });
+        let milliseconds = elapsed(started);
+        let result = match output {
+            Ok(output) => self.judge(plan, host, &output),
+            Err(error) => Err(one_line(&format!("{error:#}"))),
+        };
+        Row {
+            engine: plan.name.to_owned(),
+            version: version.to_owned(),
+            runtime: runtime.to_owned(),
+            case: self.title(),
+            result: result.map(|()| self.good(plan).to_owned()),
+            milliseconds,
+        }
+    }
+
+    fn title(&self) -> String {
+        let device = self.devices.first().map_or("none", String::as_str);
+        let suffix = match self.check {
+            Check::Everything | Check::Nothing => "",
+            Check::NvidiaSmi => " (nvidia-smi)",
+            Check::Refused => " (refused)",
+        };
+        format!("{device}{suffix}")
+    }
+
+    /// What a good outcome shows.
+    fn good(&self, plan: &Plan) -> &'static str {
+        match self.check {
+            Check::Everything if plan.enforces => "ok, hook ran, others denied",
+            Check::Everything => "ok, hook ran",
+            Check::NvidiaSmi | Check::Refused | Check::Nothing => "ok",
+        }
+    }
+
+    fn command(&self, host: &Host) -> Vec<String> {
+        let unasked = fixture::unasked().display().to_string();
+        match self.check {
+            Check::NvidiaSmi => vec!["nvidia-smi".to_owned(), "-L".to_owned()],
+            Check::Everything | Check::Refused | Check::Nothing => {
+                vec!["gpu-check".to_owned(), host.version.clone(), unasked]
+            }
+        }
+    }
+
+    /// Says what is wrong with what a container printed.
+    fn judge(&self, plan: &Plan, host: &Host, output: &Output) -> Result<(), String> {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let words = String::from_utf8_lossy(&output.stderr);
+        if let Check::Refused = self.check {
+            let refused = !output.status.success() && format!("{printed}{words}").contains("unresolvable");
+            return if refused { Ok(()) } else { Err(format!("not refused as unresolvable: {}", one_line(&words))) };
+        }
+        if output.status.signal().is_some() {
+            return Err(format!("not done after {TIME_LIMIT} s: {}", one_line(&words)));
+        }
+        if !output.status.success() {
+            return Err(format!("{}: {}", output.status, one_line(&format!("{printed} {words}"))));
+        }
+        match self.check {
+            Check::NvidiaSmi if printed.contains("GPU 0: ") => Ok(()),
+            Check::NvidiaSmi => Err(format!("printed {}", one_line(&printed))),
+            Check::Nothing => compare(&nothing(plan), &printed),
+            Check::Everything | Check::Refused => {
+                compare(&everything(plan, host), &printed).and_then(|()| hook_ran(host))
+            }
+        }
+    }
+}
+
+/// The probe's hook was given the state of a container.
+fn hook_ran(host: &Host) -> Result<(), String> {
+    let state = host.take_hook_state().map_err(|error| format!("the hook did not run: {error:#}"))?;
+    let state: Value = serde_json::from_str(&state).map_err(|error| format!("the hook was given no JSON: {error}"))?;
+    let bundle = state.get("bundle").and_then(Value::as_str);
+    if bundle.is_some() { Ok(()) } else { Err(format!("the hook was given no bundle: {state}")) }
+}
+
+/// The lines of `gpu-check` in a container that has the device.
+fn everything(plan: &Plan, host: &Host) -> BTreeMap<&'static str, String> {
+    let files = ["libcuda.so", "libcuda.so.1", "libcuda.so.VERSION", "libnvidia-ml.so.1"];
+    let files = files.into_iter().chain(["libnvidia-ptxjitcompiler.so.1", "nvidia-smi"]);
+    let mut keys: BTreeMap<_, _> = files.map(|file| (file, "yes".to_owned())).collect();
+    keys.extend([("nvml", host.version.clone()), ("visible", "void".to_owned())]);
+    keys.extend(if host.real { vec![("nvidiactl", "opened".to_owned())] } else { of_fixture() });
+    if plan.enforces {
+        keys.insert("unasked", NOT_ALLOWED.to_owned());
+    }
+    keys
+}
+
+/// ENXIO is what the kernel says where no driver is; EPERM would be the container's device rules.
+fn of_fixture() -> Vec<(&'static str, String)> {
+    let nodes = FIXTURE_NODES.map(|(name, ..)| name).join(" ");
+    vec![
+        ("cuda", "13000".to_owned()),
+        ("firmware", "yes".to_owned()),
+        ("nodes", nodes),
+        ("nvidiactl", NO_DRIVER.to_owned()),
+    ]
+}
+
+/// The lines of `gpu-check` in a container that asked for no device.
+fn nothing(plan: &Plan) -> BTreeMap<&'static str, String> {
+    let missing = ["libcuda.so.1", "nvidia-smi", "nvidiactl"].map(|key| (key, NO_FILE.to_owned()));
+    let unasked = plan.enforces.then(|| ("unasked", NOT_ALLOWED.to_owned()));
+    missing.into_iter().chain([("nodes", String::new()), ("visible", "unset".to_owned())]).chain(unasked).collect()
+}
+
+fn compare(expected: &BTreeMap<&str, String>, printed: &str) -> Result<(), String> {
+    let found: BTreeMap<_, _> = printed.lines().filter_map(|line| line.trim().split_once('=')).collect();
+    let wrong = |(key, value): (&&str, &String)| {
+        let found = found.get(*key).copied().unwrap_or("missing");
+        (found != value).then(|| format!("{key}={found}, not {value}"))
+    };
+    let wrong: Vec<_> = expected.iter().filter_map(wrong).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}

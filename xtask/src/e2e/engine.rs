@@ -1,0 +1,166 @@
+//! Engine: which engines there are, where each runs, and what it must do. Table.
+
+use std::path::Path;
+use std::process::Output;
+
+use anyhow::{Context, bail};
+
+use super::bundle::Bundles;
+use super::containerd::{Channel, Containerd};
+use super::docker::Docker;
+use super::fixture::Host;
+use super::podman::{Build, Podman};
+
+/// A container to run.
+pub struct Job<'a> {
+    /// The CDI devices that it asks for.
+    pub devices: &'a [String],
+    /// What it runs.
+    pub command: &'a [String],
+}
+
+/// Something that runs containers with CDI devices.
+pub trait Engine {
+    /// What it says that it is.
+    fn version(&self) -> anyhow::Result<String>;
+    /// Runs a container in a root file system of its own, with the node that nobody asked for bind-mounted into it.
+    fn run(&self, runtime: &str, job: &Job<'_>) -> anyhow::Result<Output>;
+}
+
+/// An engine on the command line.
+pub struct Plan {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it runs.
+    pub place: Place,
+    /// What it finds in /sys/fs/cgroup.
+    pub cgroups: Cgroups,
+    /// Who runs it.
+    pub user: User,
+    /// The OCI runtimes under it.
+    pub runtimes: &'static [&'static str],
+    /// Whether the container may use only the nodes that it asked for: without root nobody can see to that.
+    pub enforces: bool,
+    kind: Kind,
+}
+
+/// Where an engine runs.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// This machine.
+    Machine,
+    /// A Debian release in a folder; with another one in it that has the engine's client.
+    Box { release: &'static str, client: Option<&'static str> },
+}
+
+impl Place {
+    /// The release of a box.
+    pub fn release(self) -> Option<&'static str> {
+        match self {
+            Self::Machine => None,
+            Self::Box { release, .. } => Some(release),
+        }
+    }
+}
+
+/// What an engine finds in /sys/fs/cgroup.
+#[derive(Clone, Copy)]
+pub enum Cgroups {
+    /// What the machine has, without a mixture of both versions.
+    OfMachine,
+    /// Version 2 alone.
+    Unified,
+}
+
+/// Who runs an engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Root.
+    Root,
+    /// Somebody else.
+    Plain,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Podman,
+    Build,
+    Docker,
+    Containerd(Channel),
+    Bundles,
+}
+
+const TRIXIE: Place = Place::Box { release: "trixie", client: None };
+const SID: Place = Place::Box { release: "sid", client: None };
+/// The client of the container runtime interface needs a package that came after trixie.
+const TRIXIE_WITH_CLIENT: Place = Place::Box { release: "trixie", client: Some("sid") };
+const SID_WITH_CLIENT: Place = Place::Box { release: "sid", client: Some("sid") };
+
+const fn plan(
+    name: &'static str,
+    kind: Kind,
+    place: Place,
+    cgroups: Cgroups,
+    runtimes: &'static [&'static str],
+) -> Plan {
+    Plan { name, place, cgroups, user: User::Root, runtimes, enforces: true, kind }
+}
+
+const fn rootless(name: &'static str, place: Place, cgroups: Cgroups) -> Plan {
+    Plan { user: User::Plain, enforces: false, ..plan(name, Kind::Podman, place, cgroups, RUNTIMES) }
+}
+
+const RUNTIMES: &[&str] = &["runc", "crun"];
+
+/// All engines. A box's podman runs on version 2, its daemons on what the machine has (they want controllers).
+const PLANS: [Plan; 14] = {
+    use Cgroups::{OfMachine, Unified};
+    [
+        plan("podman", Kind::Podman, Place::Machine, OfMachine, RUNTIMES),
+        rootless("podman-rootless", Place::Machine, OfMachine),
+        plan("inject", Kind::Bundles, Place::Machine, OfMachine, RUNTIMES),
+        plan("inject-youki", Kind::Bundles, Place::Machine, OfMachine, &["youki"]),
+        plan("podman-5.4", Kind::Podman, TRIXIE, Unified, RUNTIMES),
+        rootless("podman-5.4-rootless", TRIXIE, Unified),
+        plan("podman-5.8", Kind::Podman, SID, Unified, RUNTIMES),
+        rootless("podman-5.8-rootless", SID, Unified),
+        // With runc, and on version 1, buildah's own device rules without access are refused.
+        plan("podman-build", Kind::Build, SID, Unified, &["crun"]),
+        plan("docker-26", Kind::Docker, TRIXIE, OfMachine, RUNTIMES),
+        plan("docker-28", Kind::Docker, SID, OfMachine, RUNTIMES),
+        plan("containerd-1.7", Kind::Containerd(Channel::Cri), TRIXIE_WITH_CLIENT, OfMachine, &["field", "annotation"]),
+        plan("containerd-2", Kind::Containerd(Channel::Cri), SID_WITH_CLIENT, OfMachine, &["field", "annotation"]),
+        plan("ctr-2", Kind::Containerd(Channel::Ctr), SID, OfMachine, &["runc"]),
+    ]
+};
+
+impl Plan {
+    /// The engine, ready to run containers.
+    pub fn prepare(&self, work: &Path, host: &Host) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(match self.kind {
+            Kind::Podman => Box::new(Podman::prepare(self, work)?),
+            Kind::Build => Box::new(Build::prepare(self, work)?),
+            Kind::Docker => Box::new(Docker::prepare(work)?),
+            Kind::Containerd(channel) => Box::new(Containerd::prepare(channel, work)?),
+            Kind::Bundles => Box::new(Bundles::prepare(work, host)?),
+        })
+    }
+}
+
+/// The engines of these names; all if there is no name.
+pub fn selected(names: &[String]) -> anyhow::Result<Vec<&'static Plan>> {
+    let find = |name: &String| PLANS.iter().find(|plan| plan.name == name);
+    if names.is_empty() {
+        return Ok(PLANS.iter().collect());
+    }
+    if let Some(unknown) = names.iter().find(|name| find(name).is_none()) {
+        let known: Vec<&str> = PLANS.iter().map(|plan| plan.name).collect();
+        bail!("unknown engine {unknown}; known: {}", known.join(", "));
+    }
+    names.iter().map(|name| find(name).context("known")).collect()
+}
+
+/// Those that need neither a box nor a build of their own.
+pub fn quick() -> Vec<&'static Plan> {
+    PLANS.iter().filter(|plan| plan.place.release().is_none() && !plan.runtimes.contains(&"youki")).collect()
+}

@@ -1,0 +1,293 @@
+//! Fixture: the driver that stands in for a real one, the container, and the specs. I/O.
+//!
+//! [`make`] builds everything in the work directory, outside; [`Host::prepare`] puts it in its places, inside.
+#![expect(clippy::disallowed_methods, reason = "lays out a host")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use super::apt_get;
+use super::files::{bind, copy_tree, link, make_dirs, mount, mount_points, mount_tmpfs, read, subdirs, write};
+use crate::build;
+
+/// The packages that the container is made of.
+const ROOTFS_PACKAGES: [&str; 2] = ["busybox-static", "libc6"];
+/// The running driver's own word for its version.
+const DRIVER_VERSION: &str = "/proc/driver/nvidia/version";
+/// The driver's home on the host that is laid out.
+pub const DRIVER_HOME: &str = "/usr/local/nvidia";
+/// The driver that is laid out, as its libraries and `proc/version` say.
+const FIXTURE_VERSION: &str = "580.159.04";
+/// Its GPU's directory below `/proc/driver/nvidia/gpus`, and what `proc/information` says.
+const FIXTURE_BUS: &str = "0000:00:06.0";
+/// Its libraries: name, and the C file that it is made from.
+const FIXTURE_LIBRARIES: [(&str, &str); 3] = [
+    ("libcuda.so", "libcuda.c"),
+    ("libnvidia-ml.so", "libnvidia-ml.c"),
+    ("libnvidia-ptxjitcompiler.so", "libnvidia-ptxjitcompiler.c"),
+];
+/// Its device nodes, by name: major and minor.
+pub const FIXTURE_NODES: [(&str, u32, u32); 4] =
+    [("nvidia-uvm", 238, 0), ("nvidia-uvm-tools", 238, 1), ("nvidia0", 195, 0), ("nvidiactl", 195, 255)];
+/// A node that no container asks for.
+pub const UNASKED: (&str, u32, u32) = ("e2e-unasked", 195, 77);
+
+/// Directories that specs are read from.
+pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+/// The spec under test.
+const SPEC: &str = "/etc/cdi/nvidia.yaml";
+/// A device whose only edit is a createContainer hook that leaves the container's state here.
+pub const PROBE: &str = "example.com/probe=hook";
+const HOOK_STATE: &str = "hook/state";
+/// All CDI versions that engines may read.
+pub const CDI_VERSIONS: [&str; 8] = ["0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];
+
+/// A program in the work directory.
+pub fn program(work: &Path, name: &str) -> PathBuf {
+    work.join("bin").join(name)
+}
+
+/// The root file system of the containers.
+pub fn rootfs(work: &Path) -> PathBuf {
+    work.join("rootfs")
+}
+
+/// The same as a tar archive.
+pub fn rootfs_tar(work: &Path) -> PathBuf {
+    work.join("rootfs.tar")
+}
+
+/// The node that no container asks for.
+pub fn unasked() -> PathBuf {
+    Path::new("/dev").join(UNASKED.0)
+}
+
+/// The device of [`CDI_VERSIONS`] that a spec of that version defines.
+pub fn version_device(version: &str) -> String {
+    format!("example.com/{}=x", version_class(version))
+}
+
+/// A class must not have a dot before CDI 0.6.0.
+fn version_class(version: &str) -> String {
+    format!("v{}", version.replace('.', "-"))
+}
+
+// Outside
+
+/// Programs, driver, container and specs, in the work directory.
+pub fn make(work: &Path) -> anyhow::Result<()> {
+    make_programs(work)?;
+    make_driver(&work.join("driver"))?;
+    make_proc(&work.join("proc"))?;
+    make_specs(work)?;
+    make_rootfs(work)?;
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(rootfs(work)).args(["--numeric-owner", "-cf"]).arg(rootfs_tar(work)).arg(".");
+    build::run(&mut tar)
+}
+
+fn make_programs(work: &Path) -> anyhow::Result<()> {
+    let release = build::release(&["cdi-gen", "cdi-apply"])?;
+    make_dirs(&work.join("bin"))?;
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let cdi_gen = std::env::var_os("CDI_GEN").map_or_else(|| release.join("cdi-gen"), PathBuf::from);
+    for (file, name) in [(own, "xtask"), (cdi_gen, "cdi-gen"), (release.join("cdi-apply"), "cdi-apply")] {
+        let to = program(work, name);
+        fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Libraries, nvidia-smi and firmware, as they lie on the host that was captured.
+fn make_driver(home: &Path) -> anyhow::Result<()> {
+    let firmware = home.join("firmware/nvidia").join(FIXTURE_VERSION);
+    for dir in [&home.join("lib64"), &home.join("bin"), &firmware] {
+        make_dirs(dir)?;
+    }
+    let version = format!("-DVERSION=\"{FIXTURE_VERSION}\"");
+    for (name, source) in FIXTURE_LIBRARIES {
+        let soname = format!("-Wl,-soname,{name}.1");
+        let library = home.join("lib64").join(format!("{name}.{FIXTURE_VERSION}"));
+        cc(source, &["-shared", "-fPIC", &soname, &version], &library)?;
+    }
+    write(&firmware.join("gsp_ga10x.bin"), "firmware")?;
+    cc("nvidia-smi.c", &[], &home.join("bin/nvidia-smi"))
+}
+
+fn make_proc(nvidia: &Path) -> anyhow::Result<()> {
+    let gpu = nvidia.join("gpus").join(FIXTURE_BUS);
+    make_dirs(&gpu)?;
+    for (name, dir) in [("version", nvidia), ("params", nvidia), ("information", &gpu)] {
+        write(&dir.join(name), &read(&data(&format!("proc/{name}")))?)?;
+    }
+    Ok(())
+}
+
+/// The hook of the probe, and a spec of each CDI version.
+fn make_specs(work: &Path) -> anyhow::Result<()> {
+    let hook_dir = work.join(HOOK_STATE);
+    let hook_dir = hook_dir.parent().unwrap_or(work);
+    make_dirs(hook_dir)?;
+    // Engines without root run it too.
+    fs::set_permissions(hook_dir, fs::Permissions::from_mode(0o777)).context("cannot set permissions")?;
+    let specs = work.join("specs");
+    make_dirs(&specs)?;
+    let script = format!("cat > {}", work.join(HOOK_STATE).display());
+    let hook = format!(
+        "{{hookName: createContainer, path: /bin/sh, args: [sh, -c, '{script}'], env: ['PATH=/usr/bin:/bin']}}"
+    );
+    let probe = format!(
+        "cdiVersion: 0.3.0\nkind: example.com/probe\ndevices:\n- {{name: hook, containerEdits: {{hooks: [{hook}]}}}}\n"
+    );
+    write(&specs.join("probe.yaml"), &probe)?;
+    for version in CDI_VERSIONS {
+        let class = version_class(version);
+        let edits = "{env: [CDI_VERSION_READ=yes]}";
+        let spec = format!(
+            "cdiVersion: {version}\nkind: example.com/{class}\ndevices:\n- {{name: x, containerEdits: {edits}}}\n"
+        );
+        write(&specs.join(format!("{class}.yaml")), &spec)?;
+    }
+    Ok(())
+}
+
+/// Debian's libc and busybox with `gpu-check`; /usr is merged, as in Debian's own images.
+fn make_rootfs(work: &Path) -> anyhow::Result<()> {
+    let rootfs = rootfs(work);
+    for dir in ["dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin"] {
+        make_dirs(&rootfs.join(dir))?;
+    }
+    for dir in ["bin", "lib", "lib64", "sbin"] {
+        link(&format!("usr/{dir}"), &rootfs.join(dir))?;
+    }
+    unpack_packages(work, &rootfs)?;
+    for applet in ["cat", "env", "ls", "sh", "sleep"] {
+        link("busybox", &rootfs.join("bin").join(applet))?;
+    }
+    cc("gpu-check.c", &[], &rootfs.join("usr/bin/gpu-check"))?;
+    build::run(Command::new("ldconfig").arg("-r").arg(&rootfs))
+}
+
+fn unpack_packages(work: &Path, rootfs: &Path) -> anyhow::Result<()> {
+    let packages = work.join("packages");
+    make_dirs(&packages)?;
+    apt_get(&[&["download"], &ROOTFS_PACKAGES[..]].concat(), &packages)?;
+    for entry in fs::read_dir(&packages).with_context(|| format!("cannot list {}", packages.display()))? {
+        let package = entry.with_context(|| format!("cannot list {}", packages.display()))?.path();
+        build::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(rootfs))?;
+    }
+    Ok(())
+}
+
+/// A file of the test itself.
+pub fn data(name: &str) -> PathBuf {
+    build::root().join("xtask/e2e").join(name)
+}
+
+fn cc(source: &str, flags: &[&str], output: &Path) -> anyhow::Result<()> {
+    build::run(Command::new("cc").args(flags).arg("-o").arg(output).arg(data(source)).arg("-ldl"))
+}
+
+// Inside
+
+/// The host that the spec is made for.
+pub struct Host {
+    /// The driver's version.
+    pub version: String,
+    /// The UUID of a GPU, if the kernel tells one.
+    pub uuid: Option<String>,
+    /// Has a driver of its own.
+    pub real: bool,
+    /// The CDI version of the spec.
+    pub cdi_version: String,
+    work: PathBuf,
+}
+
+impl Host {
+    /// Hides this machine's specs, lays out a driver if it has none, and generates the spec.
+    pub fn prepare(work: &Path) -> anyhow::Result<Self> {
+        let real = Path::new(DRIVER_VERSION).exists();
+        for dir in SPEC_DIRS {
+            make_dirs(Path::new(dir))?;
+            mount_tmpfs(Path::new(dir), "755")?;
+        }
+        if !real {
+            lay_out_driver(work)?;
+        }
+        make_dev_private(work)?;
+        let nodes = if real { &[][..] } else { &FIXTURE_NODES[..] };
+        nodes.iter().chain([&UNASKED]).try_for_each(|(name, major, minor)| make_node(name, *major, *minor))?;
+        // The probe's and those of the versions.
+        build::run(Command::new("cp").arg("-r").arg(work.join("specs/.")).arg("/etc/cdi"))?;
+        generate_spec(work)?;
+        let version = driver_version(&read(Path::new(DRIVER_VERSION))?)?;
+        let cdi_version = cdi_specs::parse_yaml(read(Path::new(SPEC))?).context("our own spec")?.cdi_version;
+        Ok(Self { version, uuid: uuid()?, real, cdi_version, work: work.to_owned() })
+    }
+
+    /// What the probe's hook was told about its container, once.
+    pub fn take_hook_state(&self) -> anyhow::Result<String> {
+        let file = self.work.join(HOOK_STATE);
+        let state = read(&file)?;
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        Ok(state)
+    }
+}
+
+/// What a user types.
+fn generate_spec(work: &Path) -> anyhow::Result<()> {
+    build::run(
+        Command::new(program(work, "cdi-gen")).args(["generate", "--hooks", "none", "--quiet", "--output", SPEC]),
+    )
+}
+
+/// `NVRM version: … for x86_64  580.159.04  Release Build …`: the first word that is digits and dots.
+fn driver_version(text: &str) -> anyhow::Result<String> {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let first = text.lines().next().unwrap_or_default();
+    let version = first.split_whitespace().find(is_version);
+    version.map(str::to_owned).with_context(|| format!("{DRIVER_VERSION} names no version: {first}"))
+}
+
+/// The UUID of the first GPU; driver 590 prints question marks until somebody has used the GPU.
+fn uuid() -> anyhow::Result<Option<String>> {
+    let mut gpus = subdirs(Path::new("/proc/driver/nvidia/gpus"));
+    gpus.sort();
+    let Some(gpu) = gpus.first() else { return Ok(None) };
+    let text = read(&gpu.join("information"))?;
+    let uuid = text.lines().find_map(|line| line.strip_prefix("GPU UUID:")).map(str::trim);
+    Ok(uuid.filter(|uuid| !uuid.contains('?')).map(str::to_owned))
+}
+
+fn lay_out_driver(work: &Path) -> anyhow::Result<()> {
+    make_dirs(Path::new(DRIVER_HOME))?;
+    bind(&work.join("driver"), Path::new(DRIVER_HOME))?;
+    mount_tmpfs(Path::new("/proc/driver"), "755")?;
+    copy_tree(&work.join("proc"), Path::new("/proc/driver/nvidia"))
+}
+
+/// A copy of `/dev` in its place, so that nodes made in it are nobody else's; what is mounted below it stays.
+fn make_dev_private(work: &Path) -> anyhow::Result<()> {
+    let copy = work.join("dev");
+    make_dirs(&copy)?;
+    mount_tmpfs(&copy, "755")?;
+    build::run(Command::new("cp").args(["-a", "-x", "/dev/."]).arg(&copy))?;
+    for point in mount_points()? {
+        let Some(below) = point.to_str().and_then(|point| point.strip_prefix("/dev/")) else { continue };
+        mount(&[Path::new("--rbind"), &point, &copy.join(below)])?;
+    }
+    mount(&[Path::new("--move"), &copy, Path::new("/dev")])
+}
+
+fn make_node(name: &str, major: u32, minor: u32) -> anyhow::Result<()> {
+    let node = Path::new("/dev").join(name);
+    if node.exists() {
+        return Ok(());
+    }
+    let numbers = [major.to_string(), minor.to_string()];
+    build::run(Command::new("mknod").args(["-m", "0666"]).arg(node).arg("c").args(numbers))
+}
