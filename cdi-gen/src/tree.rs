@@ -20,7 +20,6 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlag
 use rustix::io::Errno;
 use serde::Serialize;
 
-
 pub use cdi_specs::device_list::Node;
 
 /// As many links as the kernel follows in one path (`MAXSYMLINKS`, path_resolution(7)).

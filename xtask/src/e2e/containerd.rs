@@ -81,7 +81,13 @@ impl Containerd {
         make_dirs(&self.client())?;
         write(&self.client().join("cri.py"), include_str!("../../e2e/cri.py"))?;
         let mut protoc = Command::new("chroot");
-        protoc.args([CLIENT_ROOT, "python3", "-m", "grpc_tools.protoc", "-I", CRI_API]);
+        protoc.args([
+            CLIENT_ROOT,
+            "protoc",
+            "-I",
+            CRI_API,
+            "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin",
+        ]);
         for flag in ["--python_out", "--grpc_python_out"] {
             protoc.arg(format!("{flag}={}", self.client().display()));
         }

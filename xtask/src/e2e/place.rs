@@ -31,8 +31,9 @@ const BOX_PROGRAMS: [(&str, &[&str]); 1] = [("debootstrap", &["debootstrap"])];
 /// Where programs may be beside `PATH`.
 const PROGRAM_DIRS: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/usr/libexec/podman";
 /// The engines in a box.
-const BOX_PACKAGES: &str = "ca-certificates conmon containerd crun docker-cli docker.io golang-k8s-cri-api-dev netavark \
-                            podman python3-grpc-tools python3-grpcio runc uidmap";
+const BOX_PACKAGES: &str = "ca-certificates conmon containerd crun docker-cli docker.io netavark podman runc uidmap";
+/// A client of the container runtime interface, in the release that has all of it.
+const CLIENT: (&str, &str) = ("sid", "golang-k8s-cri-api-dev protobuf-compiler protobuf-compiler-grpc python3-grpcio");
 /// Where the OCI runtimes keep their state, whatever podman says.
 const RUNTIME_STATE: [&str; 2] = ["/run/crun", "/run/runc"];
 /// Where a user's runtime state is.
@@ -103,7 +104,10 @@ fn box_dir(release: &str) -> PathBuf {
 fn make_box(release: &str) -> anyhow::Result<()> {
     let dir = box_dir(release);
     let stamp = dir.with_extension("packages");
-    if read(&stamp).is_ok_and(|packages| packages == BOX_PACKAGES) {
+    let (client, client_packages) = CLIENT;
+    let packages =
+        if release == client { format!("{BOX_PACKAGES} {client_packages}") } else { BOX_PACKAGES.to_owned() };
+    if read(&stamp).is_ok_and(|stamp| stamp == packages) {
         return Ok(());
     }
     println!("making a box of Debian {release}");
@@ -114,19 +118,19 @@ fn make_box(release: &str) -> anyhow::Result<()> {
     write(&dir.join("usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n")?;
     let policy = fs::Permissions::from_mode(0o755);
     fs::set_permissions(dir.join("usr/sbin/policy-rc.d"), policy).context("cannot set permissions")?;
-    for words in ["update", &format!("install -y --no-install-recommends {BOX_PACKAGES}")] {
+    for words in ["update", &format!("install -y --no-install-recommends {packages}")] {
         // An unreleased suite's lists may be past their date.
         let apt = format!("DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Check-Valid-Until=false {words}");
         let script = format!("mount -t proc proc {0}/proc && exec chroot {0} sh -c '{apt}'", dir.display());
         build::output(Command::new("unshare").args(["--mount", "sh", "-c", &script]))?;
     }
-    write(&stamp, BOX_PACKAGES)
+    write(&stamp, &packages)
 }
 
-/// The mirror that the machine's apt is set up with.
+/// The mirror that the machine's apt is set up with, not that of the security updates.
 fn mirror() -> anyhow::Result<String> {
     let printed = build::output(Command::new("apt-cache").arg("policy"))?;
-    let url = printed.split_whitespace().find(|word| word.starts_with("http"));
+    let url = printed.split_whitespace().find(|word| word.starts_with("http") && !word.contains("security"));
     url.map(str::to_owned).context("apt knows no mirror")
 }
 
@@ -225,6 +229,10 @@ pub fn enter(plan: &Plan, work: &Path) -> anyhow::Result<()> {
     }
     if plan.user == User::Plain {
         add_user(work)?;
+        // Without root nobody may mount a /proc that shows more than each there is, and ours will have a driver over it.
+        let whole = work.join("whole-proc");
+        make_dirs(&whole)?;
+        mount(&[Path::new("-t"), Path::new("proc"), Path::new("proc"), &whole])?;
     }
     Ok(())
 }
