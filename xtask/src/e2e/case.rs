@@ -60,7 +60,9 @@ pub fn versions(plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, 
     let started = Instant::now();
     let command = ["env".to_owned()];
     let reads = |version: &&&str| {
-        let output = engine.run(runtime, &Job { devices: &[fixture::version_device(version)], command: &command });
+        let devices = [fixture::version_device(version)];
+        let output =
+            host.with_spec_of_version(version, || engine.run(runtime, &Job { devices: &devices, command: &command }));
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("CDI_VERSION_READ=yes"))
     };
     let read: Vec<&str> = CDI_VERSIONS.iter().filter(reads).copied().collect();

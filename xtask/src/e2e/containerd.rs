@@ -1,14 +1,15 @@
 //! containerd: a daemon with state of its own, asked through the CRI or by `ctr`. I/O.
 #![expect(clippy::disallowed_methods, reason = "runs containerd and its clients")]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::case::TIME_LIMIT;
-use super::docker::{start, stop, wait_for};
+use super::docker::{start, wait_for};
 use super::engine::{Engine, Job};
 use super::files::{make_dirs, read, remove_tree, write};
 use super::{fixture, one_line};
@@ -17,7 +18,9 @@ use crate::build;
 /// Where the client's box is.
 const CLIENT_ROOT: &str = "/mnt";
 /// The definition of the CRI, in the client's box.
-const CRI_API: &str = "/usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1";
+const CRI_API: &str = "usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto";
+/// An option in it that Debian's protoc is too old for; it only hides passwords from logs.
+const NEW_OPTION: &str = " [debug_redact = true]";
 const IMAGE: &str = "docker.io/library/bench:1";
 const SANDBOX_IMAGE: &str = "docker.io/library/pause:1";
 
@@ -33,9 +36,10 @@ pub enum Channel {
 /// A daemon and its socket.
 pub struct Containerd {
     channel: Channel,
-    daemon: Child,
     work: PathBuf,
     state: PathBuf,
+    /// Containers so far.
+    started: Cell<u32>,
 }
 
 impl Containerd {
@@ -47,8 +51,8 @@ impl Containerd {
         write(&state.join("config.toml"), &config(&state)?)?;
         let archive = make_images(work, &state)?;
         let log = state.join("log");
-        let daemon = start(Command::new("containerd").arg("--config").arg(state.join("config.toml")), &log)?;
-        let containerd = Self { channel, daemon, work: work.to_owned(), state };
+        start(Command::new("containerd").arg("--config").arg(state.join("config.toml")), &log)?;
+        let containerd = Self { channel, work: work.to_owned(), state, started: Cell::default() };
         wait_for(|| containerd.ctr().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("containerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;
         for namespace in ["default", "k8s.io"] {
@@ -78,20 +82,17 @@ impl Containerd {
 
     /// The stubs of the CRI, made by the tools of the client's box.
     fn make_client(&self) -> anyhow::Result<()> {
-        make_dirs(&self.client())?;
-        write(&self.client().join("cri.py"), include_str!("../../e2e/cri.py"))?;
+        let client = self.client();
+        make_dirs(&client)?;
+        write(&client.join("cri.py"), include_str!("../../e2e/cri.py"))?;
+        let api = client.join("api.proto");
+        write(&api, &read(&Path::new(CLIENT_ROOT).join(CRI_API))?.replace(NEW_OPTION, ""))?;
         let mut protoc = Command::new("chroot");
-        protoc.args([
-            CLIENT_ROOT,
-            "protoc",
-            "-I",
-            CRI_API,
-            "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin",
-        ]);
-        for flag in ["--python_out", "--grpc_python_out"] {
-            protoc.arg(format!("{flag}={}", self.client().display()));
+        protoc.args([CLIENT_ROOT, "protoc", "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin"]);
+        for flag in ["--proto_path", "--python_out", "--grpc_python_out"] {
+            protoc.arg(format!("{flag}={}", client.display()));
         }
-        build::output(protoc.arg(format!("{CRI_API}/api.proto"))).map(|_printed| ())
+        build::output(protoc.arg(api)).map(|_printed| ())
     }
 
     fn cgroup(&self) -> String {
@@ -120,13 +121,10 @@ impl Containerd {
         let mut command = self.ctr();
         command.args(["run", "--rm", "--cgroup", &format!("{}/ctr", self.cgroup()), "--mount", &mount]);
         job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
-        command.args([IMAGE, "cdi-e2e"]).args(job.command).output().context("cannot run ctr")
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        stop(&mut self.daemon);
+        // One that was refused leaves its snapshot behind for a while.
+        let name = format!("cdi-e2e-{}", self.started.get());
+        self.started.set(self.started.get() + 1);
+        command.args([IMAGE, &name]).args(job.command).output().context("cannot run ctr")
     }
 }
 

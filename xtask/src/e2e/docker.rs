@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 
 use anyhow::Context;
 use serde_json::json;
@@ -14,9 +14,8 @@ use super::files::{make_dirs, read, write};
 use super::{fixture, one_line};
 use crate::build;
 
-/// A daemon and its socket.
+/// A daemon's socket.
 pub struct Docker {
-    daemon: Child,
     socket: PathBuf,
 }
 
@@ -46,8 +45,8 @@ impl Docker {
         });
         write(&state.join("daemon.json"), &config.to_string())?;
         let log = state.join("log");
-        let daemon = start(Command::new("dockerd").arg("--config-file").arg(state.join("daemon.json")), &log)?;
-        let docker = Self { daemon, socket };
+        start(Command::new("dockerd").arg("--config-file").arg(state.join("daemon.json")), &log)?;
+        let docker = Self { socket };
         wait_for(|| docker.command().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("dockerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;
         build::output(docker.command().arg("import").arg(fixture::rootfs_tar(work)).arg("bench:1"))?;
@@ -59,12 +58,6 @@ impl Docker {
         command.args(["-s", "KILL", TIME_LIMIT, "docker", "--host"]);
         command.arg(format!("unix://{}", self.socket.display()));
         command
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        stop(&mut self.daemon);
     }
 }
 
@@ -84,18 +77,13 @@ impl Engine for Docker {
     }
 }
 
-/// Starts a daemon whose words go to a file.
-pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Child> {
+/// Starts a daemon whose words go to a file. It ends with the process namespace: dockerd, when asked to, may wait for
+/// its containerd for ever.
+pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<()> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let again = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
-    command.stdout(file).stderr(again).spawn().with_context(|| format!("cannot run {command:?}"))
-}
-
-/// Asks a daemon to end, and waits for it.
-pub fn stop(daemon: &mut Child) {
-    // One that is gone already needs no word.
-    let _ = Command::new("kill").arg(daemon.id().to_string()).status();
-    let _ = daemon.wait();
+    let started = command.stdout(file).stderr(again).spawn();
+    started.map(drop).with_context(|| format!("cannot run {command:?}"))
 }
 
 /// Waits until a daemon answers.

@@ -43,6 +43,9 @@ const SPEC: &str = "/etc/cdi/nvidia.yaml";
 /// A device whose only edit is a createContainer hook that leaves the container's state here.
 pub const PROBE: &str = "example.com/probe=hook";
 const HOOK_STATE: &str = "hook/state";
+/// Specs that are there all the time, and one of each CDI version.
+const SPECS: &str = "specs";
+const VERSIONS: &str = "versions";
 /// All CDI versions that engines may read.
 pub const CDI_VERSIONS: [&str; 8] = ["0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];
 
@@ -74,6 +77,10 @@ pub fn version_device(version: &str) -> String {
 /// A class must not have a dot before CDI 0.6.0.
 fn version_class(version: &str) -> String {
     format!("v{}", version.replace('.', "-"))
+}
+
+fn version_spec(work: &Path, version: &str) -> PathBuf {
+    work.join(VERSIONS).join(format!("{}.yaml", version_class(version)))
 }
 
 // Outside
@@ -134,7 +141,7 @@ fn make_specs(work: &Path) -> anyhow::Result<()> {
     make_dirs(hook_dir)?;
     // Engines without root run it too.
     fs::set_permissions(hook_dir, fs::Permissions::from_mode(0o777)).context("cannot set permissions")?;
-    let specs = work.join("specs");
+    let specs = work.join(SPECS);
     make_dirs(&specs)?;
     let script = format!("cat > {}", work.join(HOOK_STATE).display());
     let hook = format!(
@@ -144,13 +151,14 @@ fn make_specs(work: &Path) -> anyhow::Result<()> {
         "cdiVersion: 0.3.0\nkind: example.com/probe\ndevices:\n- {{name: hook, containerEdits: {{hooks: [{hook}]}}}}\n"
     );
     write(&specs.join("probe.yaml"), &probe)?;
+    make_dirs(&work.join(VERSIONS))?;
     for version in CDI_VERSIONS {
         let class = version_class(version);
         let edits = "{env: [CDI_VERSION_READ=yes]}";
         let spec = format!(
             "cdiVersion: {version}\nkind: example.com/{class}\ndevices:\n- {{name: x, containerEdits: {edits}}}\n"
         );
-        write(&specs.join(format!("{class}.yaml")), &spec)?;
+        write(&version_spec(work, version), &spec)?;
     }
     Ok(())
 }
@@ -221,12 +229,22 @@ impl Host {
         make_dev_private(work)?;
         let nodes = if real { &[][..] } else { &FIXTURE_NODES[..] };
         nodes.iter().chain([&UNASKED]).try_for_each(|(name, major, minor)| make_node(name, *major, *minor))?;
-        // The probe's and those of the versions.
-        build::run(Command::new("cp").arg("-r").arg(work.join("specs/.")).arg("/etc/cdi"))?;
+        copy_tree(&work.join(SPECS).join("."), Path::new(SPEC_DIRS[0]))?;
         generate_spec(work)?;
         let version = driver_version(&read(Path::new(DRIVER_VERSION))?)?;
         let cdi_version = cdi_specs::parse_yaml(read(Path::new(SPEC))?).context("our own spec")?.cdi_version;
         Ok(Self { version, uuid: uuid()?, real, cdi_version, work: work.to_owned() })
+    }
+
+    /// Runs an engine where there is a spec of a CDI version too. Not for longer: podman build finds no device at all
+    /// where there is a spec that it cannot read.
+    pub fn with_spec_of_version<T>(&self, version: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let file = version_spec(&self.work, version);
+        let place = Path::new(SPEC_DIRS[0]).join(file.file_name().unwrap_or_default());
+        fs::copy(&file, &place).with_context(|| format!("cannot copy {}", file.display()))?;
+        let done = run();
+        fs::remove_file(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+        done
     }
 
     /// What the probe's hook was told about its container, once.

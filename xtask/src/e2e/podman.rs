@@ -148,7 +148,9 @@ impl Engine for Build {
         let mut command = self.podman.command(runtime);
         command.args(["build", "--quiet=false", "--isolation", "oci", "--runtime", runtime, "--network=none"]);
         command.args(["--no-cache", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
-        command.args(["--cgroup-parent", &self.podman.cgroup, "--volume", &unasked_volume()]);
+        // A cgroup with others below it can hold no process of its own, which this one is to do.
+        let cgroup = format!("{}/build", self.podman.cgroup);
+        command.args(["--cgroup-parent", &cgroup, "--volume", &unasked_volume()]);
         job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
         command.arg(&self.context).output().context("cannot run podman build")
     }
