@@ -4,6 +4,8 @@
 //! and so are the escapes of Go's encoder. Two spellings come out as the usual one: escapes that need not be (`\/`), and
 //! exponents without a sign (`1e5`).
 
+mod unique_keys;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -40,6 +42,10 @@ pub enum DocumentError {
     /// Not JSON; the message tells line and column.
     #[error("not JSON: {0}")]
     NotJson(String),
+    /// JSON in which a key stands twice; the message tells which, and where. Readers differ in which of the two counts,
+    /// and one of them would be lost.
+    #[error("ambiguous: {0}")]
+    Ambiguous(String),
     /// JSON, but no object.
     #[error("not an OCI runtime spec: the document is no object")]
     NotAnObject,
@@ -49,7 +55,7 @@ impl Document {
     /// Reads a document.
     ///
     /// # Errors
-    /// The text is too long, is no JSON, or is no object.
+    /// The text is too long, is no JSON, is no object, or has a key twice.
     pub fn parse(text: &[u8]) -> Result<Self, DocumentError> {
         if text.len() > MAX_BYTES {
             return Err(DocumentError::TooLong);
@@ -58,6 +64,7 @@ impl Document {
         if !value.is_object() {
             return Err(DocumentError::NotAnObject);
         }
+        unique_keys::check(text).map_err(|error| DocumentError::Ambiguous(error.to_string()))?;
         Ok(Self { value, layout: Layout::of(text) })
     }
 
@@ -192,6 +199,8 @@ mod tests {
         assert_eq!(error(b"{\"a\":"), "not JSON: EOF while parsing a value at line 1 column 5");
         assert_eq!(error(b"{} {}"), "not JSON: trailing characters at line 1 column 4");
         assert_eq!(error(b"[]"), "not an OCI runtime spec: the document is no object");
+        let twice = br#"{"a": {"b": 1, "c": [{}], "\u0062": 2}}"#;
+        assert_eq!(error(twice), "ambiguous: the key `b` stands twice at line 1 column 34");
         assert!(error(b"{\"a\": \"\xff\"}").starts_with("not JSON: invalid unicode"));
         assert!(error(&b"[".repeat(100_000)).starts_with("not JSON: recursion limit"));
         assert_eq!(error(&vec![b' '; MAX_BYTES + 1]), "more than the limit of 16777216 bytes");

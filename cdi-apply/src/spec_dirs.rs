@@ -168,9 +168,9 @@ fn directory(variable: &str) -> Option<PathBuf> {
 }
 
 fn format_of(name: &OsStr) -> Option<Format> {
-    let name = name.to_str()?;
-    let (_, extension) = name.rsplit_once('.')?;
-    Format::from_extension(extension)
+    let name = name.as_bytes();
+    let extension = name.get(memchr::memrchr(b'.', name)? + 1..)?;
+    Format::from_extension(std::str::from_utf8(extension).ok()?)
 }
 
 /// What a spec file must not be: a FIFO, a socket, a device.

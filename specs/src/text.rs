@@ -111,6 +111,13 @@ pub fn to_text(spec: &Spec, format: Format) -> String {
     }
 }
 
+/// What our reader of the usual layout makes of a text, and what libyaml makes of it; `None` where ours leaves it.
+#[cfg(fuzzing)]
+pub fn by_both_readers(text: &[u8]) -> Option<(Spec, Result<Spec, ParseError>)> {
+    let text = read::clean(text).ok()?;
+    Some((read::block_layout(text)?, read::any_yaml(text)))
+}
+
 fn compact_json(spec: &Spec) -> String {
     serde_json::to_string(spec).expect(ALWAYS_JSON)
 }

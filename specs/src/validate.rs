@@ -86,6 +86,7 @@ fn each<T>(report: &mut Report, list: &dyn Display, items: &[T], check: impl Fn(
 fn check_version(report: &mut Report, spec: &Spec) {
     let version = match spec.parse_version() {
         Ok(version) => version,
+        Err(_) if spec.cdi_version.is_empty() => return report.require(false, "cdiVersion", "is missing"),
         Err(error) => return report.require(false, "cdiVersion", error),
     };
     let oldest = Version::OLDEST_ACCEPTED;
@@ -318,7 +319,7 @@ mod tests {
         let cases = [
             (format!("{{cdiVersion: 0.3.0, kind: vendor.com/device, {device}}}"), vec![]),
             (format!("{{cdiVersion: v1.1.0, kind: a/b, {device}}}"), vec![]),
-            (format!("{{kind: a/b, {device}}}"), vec!["cdiVersion: unknown CDI version ``"]),
+            (format!("{{kind: a/b, {device}}}"), vec!["cdiVersion: is missing"]),
             (format!("{{cdiVersion: 0.0.0, kind: a/b, {device}}}"), vec!["cdiVersion: unknown CDI version `0.0.0`"]),
             (format!("{{cdiVersion: 1.2.0, kind: a/b, {device}}}"), vec!["cdiVersion: unknown CDI version `1.2.0`"]),
             (

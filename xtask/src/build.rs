@@ -29,8 +29,13 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 pub fn release(packages: &[&str]) -> anyhow::Result<PathBuf> {
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     run(cargo().args(["build", "--quiet", "--release"]).args(packages))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(root().join(target).join("release"))
+    Ok(target().join("release"))
+}
+
+/// Where cargo puts what it makes.
+pub fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    root().join(target)
 }
 
 /// What a command printed on stdout; on failure its stderr stands in the error.

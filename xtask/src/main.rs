@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`, `gpu`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`, `fuzz`, `gpu`.
 
 mod bench;
 mod build;
 mod demo;
 mod e2e;
+mod fuzz;
 mod gpu;
 mod test;
 mod tidy;
@@ -44,6 +45,14 @@ enum Task {
         #[arg(value_enum)]
         what: Bench,
     },
+    /// Fuzz the readers of what others write; all targets if none is named
+    Fuzz {
+        /// Targets
+        targets: Vec<String>,
+        /// How long each
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        seconds: u32,
+    },
     /// On a GPU host: generate, then run CUDA in containers of the given podman
     Gpu {
         /// Directory with the release programs
@@ -82,6 +91,7 @@ fn main() -> anyhow::Result<()> {
         Task::E2e { engines, .. } => e2e::run(&engines),
         Task::Bench { what: Bench::Generate } => bench::generate(),
         Task::Bench { what: Bench::Start } => bench::start(),
+        Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Task::Gpu { programs, podman, runtimes, rootfs, output } => {
             gpu::run(&gpu::Host { programs, podman, runtimes, rootfs, output })
         }

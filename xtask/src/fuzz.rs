@@ -1,0 +1,51 @@
+//! `cargo xtask fuzz`: each target for a while, from its seeds and what earlier runs found. I/O.
+//!
+//! Needs a nightly compiler, and cargo-fuzz, which it installs.
+#![expect(clippy::disallowed_methods, reason = "runs cargo fuzz")]
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::build;
+
+const CARGO_FUZZ: &str = "0.13.2";
+/// Each target, with the directory of the test data that seeds it beside its own seeds.
+const TARGETS: [(&str, Option<&str>); 4] = [
+    ("spec_text", Some("testdata/specs")),
+    ("config_json", Some("testdata/bundles")),
+    ("names", None),
+    ("annotations", None),
+];
+/// What no input may take more than: seconds, and MiB.
+const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];
+
+/// Runs the named targets, or all. The first finding ends it.
+pub fn run(names: &[String], seconds: u32) -> anyhow::Result<()> {
+    for name in names {
+        ensure!(TARGETS.iter().any(|(known, _)| known == name), "no fuzz target {name}");
+    }
+    install()?;
+    let chosen = TARGETS.iter().filter(|(target, _)| names.is_empty() || names.iter().any(|name| name == target));
+    for (target, data) in chosen {
+        let corpus = build::target().join("fuzz-corpus").join(target);
+        fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
+        let mut fuzz = Command::new("cargo");
+        fuzz.args(["+nightly", "fuzz", "run", "--fuzz-dir", "xtask/fuzz"]).current_dir(build::root());
+        fuzz.arg("--target-dir").arg(build::target().join("fuzz")).arg(target);
+        // What is found goes to the first directory.
+        fuzz.arg(corpus).arg(format!("xtask/fuzz/seeds/{target}")).args(data);
+        fuzz.arg("--").arg(format!("-max_total_time={seconds}")).args(LIMITS);
+        build::run(&mut fuzz)?;
+    }
+    Ok(())
+}
+
+fn install() -> anyhow::Result<()> {
+    let installed = Command::new("cargo-fuzz").arg("--version").output().is_ok_and(|output| output.status.success());
+    if installed {
+        return Ok(());
+    }
+    build::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ]))
+}
