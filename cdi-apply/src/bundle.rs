@@ -26,7 +26,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What went wrong with which file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {path}: {source}", path = .path.display())]
+#[error("cannot {operation} {path}", path = .path.display())]
 pub struct BundleError {
     /// `read`, `lock` or `write`.
     pub operation: &'static str,

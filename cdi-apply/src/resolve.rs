@@ -132,7 +132,7 @@ fn add<'r>(parts: &mut Vec<Part<'r>>, name: String, found: Found<'r>) {
 
 /// The names that differ least from what was asked for, if that is little.
 fn near_misses(registry: &Registry, request: &str) -> Vec<String> {
-    let most = 2 + request.len() / 8;
+    let most = 1 + request.len() / 8;
     let names = registry.devices().map(|(name, _)| (strsim::damerau_levenshtein(&name, request), name));
     let mut near: Vec<(usize, String)> = names.filter(|(distance, _)| *distance <= most).collect();
     near.sort();

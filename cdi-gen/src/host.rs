@@ -24,7 +24,7 @@ pub struct Host {
 
 /// A root that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use {name} {path}: {source}")]
+#[error("cannot use {name} {path}")]
 pub struct RootError {
     /// Which root: `driver root`, `dev root`.
     pub name: &'static str,

@@ -29,7 +29,7 @@ pub enum Written {
 
 /// A spec that could not be written. What stood there before still does.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {path}: {operation}: {source}")]
+#[error("cannot write {path}: {operation}")]
 pub struct OutputError {
     /// The output path.
     pub path: Utf8PathBuf,

@@ -33,12 +33,12 @@ pub enum AnnotationError {
     #[error("annotation `{0}` is already set")]
     AlreadySet(String),
     /// A value that is no list of qualified names.
-    #[error("annotation `{key}`: {source}")]
+    #[error("annotation `{key}`: {reason}")]
     InvalidDevice {
         /// The annotation's key.
         key: String,
         /// Which name, and why.
-        source: NameError,
+        reason: NameError,
     },
 }
 
@@ -92,7 +92,7 @@ pub fn parse(annotations: &BTreeMap<String, String>) -> Result<Vec<QualifiedName
 }
 
 fn parse_device(key: &str, name: &str) -> Result<QualifiedName, AnnotationError> {
-    name.parse().map_err(|source| AnnotationError::InvalidDevice { key: key.to_owned(), source })
+    name.parse().map_err(|reason| AnnotationError::InvalidDevice { key: key.to_owned(), reason })
 }
 
 #[cfg(test)]
