@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat
 use rustix::io::Errno;
 
 use crate::document::MAX_BYTES;
+use crate::limited;
 
 /// The OCI runtime spec of a bundle.
 pub const CONFIG: &str = "config.json";
@@ -133,18 +134,7 @@ fn read(dir: &OwnedFd, name: &OsStr) -> io::Result<(Stat, Vec<u8>)> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    Ok((stat, read_limited(file)?))
-}
-
-/// All that there is to read, but not much more than a document may have.
-///
-/// # Errors
-/// As the reader's.
-pub fn read_limited(reader: impl Read) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
-    reader.take(limit.saturating_add(1)).read_to_end(&mut text)?;
-    Ok(text)
+    Ok((stat, limited::read(file, MAX_BYTES)?))
 }
 
 /// The name of the new file until it takes the old one's: always the same, so that nothing accumulates.

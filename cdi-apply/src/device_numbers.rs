@@ -4,7 +4,11 @@
 use cdi_specs::ContainerEdits;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawMode};
 
+use crate::limited;
 use crate::nodes::{HostNode, HostNodes, parse_drivers};
+
+/// More than any kernel has to say in `/proc/devices`.
+const MAX_DRIVERS_BYTES: usize = 1 << 20;
 
 /// The nodes that the edits name, and the drivers' major numbers.
 pub fn read(edits: &ContainerEdits) -> HostNodes {
@@ -14,7 +18,10 @@ pub fn read(edits: &ContainerEdits) -> HostNodes {
     let paths = edits.device_nodes.iter().map(|edit| edit.host_path.as_ref().unwrap_or(&edit.path));
     let nodes = paths.filter_map(|path| Some((path.clone(), read_node(path)?)));
     // A host that hides it tells nothing.
-    let drivers = std::fs::read_to_string("/proc/devices").unwrap_or_default();
+    let drivers = std::fs::File::open("/proc/devices")
+        .and_then(|file| limited::read(file, MAX_DRIVERS_BYTES))
+        .unwrap_or_default();
+    let drivers = String::from_utf8_lossy(&drivers);
     HostNodes { nodes: nodes.collect(), drivers: parse_drivers(&drivers) }
 }
 

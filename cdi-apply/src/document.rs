@@ -60,7 +60,8 @@ impl Document {
         if text.len() > MAX_BYTES {
             return Err(DocumentError::TooLong);
         }
-        let value: Value = serde_json::from_slice(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
+        let text = std::str::from_utf8(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
         if !value.is_object() {
             return Err(DocumentError::NotAnObject);
         }
@@ -86,15 +87,14 @@ impl Document {
 }
 
 impl Layout {
-    fn of(text: &[u8]) -> Self {
-        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    fn of(text: &str) -> Self {
         let behind_brace = text.trim_ascii_start().get(1..).unwrap_or_default();
-        let behind_brace = behind_brace.strip_prefix(b"\r").unwrap_or(behind_brace);
-        let indent = behind_brace.strip_prefix(b"\n").map(|line| {
-            let indent = line.iter().take_while(|byte| is_blank(byte)).copied().collect();
-            String::from_utf8(indent).unwrap_or_default()
+        let behind_brace = behind_brace.strip_prefix('\r').unwrap_or(behind_brace);
+        let indent = behind_brace.strip_prefix('\n').map(|line| {
+            let text = line.trim_start_matches([' ', '\t']);
+            line.strip_suffix(text).unwrap_or_default().to_owned()
         });
-        Self { indent, ends_line: text.ends_with(b"\n"), is_html_safe: is_html_safe(text) }
+        Self { indent, ends_line: text.ends_with('\n'), is_html_safe: is_html_safe(text) }
     }
 }
 
@@ -103,10 +103,13 @@ const HTML: [(char, &str); 5] =
     [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
 
 /// Whether some such character is escaped, and none is not.
-fn is_html_safe(text: &[u8]) -> bool {
-    let has = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
-    HTML.iter().any(|(_, escape)| has(escape.as_bytes()))
-        && !HTML.iter().any(|(raw, _)| has(raw.to_string().as_bytes()))
+fn is_html_safe(text: &str) -> bool {
+    let is_raw = |c: char| HTML.iter().any(|(raw, _)| *raw == c);
+    let is_escape = |(at, _): (usize, &str)| {
+        let here = text.get(at..).unwrap_or_default();
+        HTML.iter().any(|(_, escape)| here.starts_with(escape))
+    };
+    text.match_indices("\\u").any(is_escape) && !text.contains(is_raw)
 }
 
 /// Writes strings as Go's encoder does, and all else as the inner formatter does.
@@ -201,7 +204,7 @@ mod tests {
         assert_eq!(error(b"[]"), "not an OCI runtime spec: the document is no object");
         let twice = br#"{"a": {"b": 1, "c": [{}], "\u0062": 2}}"#;
         assert_eq!(error(twice), "ambiguous: the key `b` stands twice at line 1 column 34");
-        assert!(error(b"{\"a\": \"\xff\"}").starts_with("not JSON: invalid unicode"));
+        assert!(error(b"{\"a\": \"\xff\"}").starts_with("not JSON: invalid utf-8"));
         assert!(error(&b"[".repeat(100_000)).starts_with("not JSON: recursion limit"));
         assert_eq!(error(&vec![b' '; MAX_BYTES + 1]), "more than the limit of 16777216 bytes");
     }

@@ -1,5 +1,6 @@
 //! `inject`: devices into the config.json of a container.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -75,14 +76,15 @@ impl Done {
 impl Job<'_> {
     fn inject(&self, text: &[u8], path: &Path) -> anyhow::Result<Done> {
         let cannot = || format!("cannot inject into {}", path.display());
-        let mut document = Document::parse(text).with_context(cannot)?;
+        // What lives until the process ends is not taken apart before: that would cost as much as reading it.
+        let mut document = ManuallyDrop::new(Document::parse(text).with_context(cannot)?);
         let mut asked = self.asked.clone();
         if self.arguments.annotations {
             asked.extend(request::of_annotations(&document.value).with_context(cannot)?);
         }
-        let registry = query::registry(&self.texts, &asked)?;
+        let registry = ManuallyDrop::new(query::registry(&self.texts, &asked)?);
         let resolved = cdi_apply::resolve(&registry, &asked)?;
-        let edits = resolved.edits();
+        let edits = ManuallyDrop::new(resolved.edits());
         let nodes = self.listed.clone().unwrap_or_else(|| device_numbers::read(&edits));
         if !self.arguments.allow_stale {
             check(&edits, &nodes).with_context(cannot)?;

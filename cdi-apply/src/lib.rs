@@ -28,6 +28,7 @@
 pub mod bundle;
 pub mod device_numbers;
 pub mod document;
+pub mod limited;
 pub mod lint;
 pub mod nodes;
 pub mod oci;

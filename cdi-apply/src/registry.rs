@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cdi_specs::{ContainerEdits, QualifiedName, Spec};
-use memchr::memmem;
 
 use crate::problem::Problem;
 use crate::spec_dirs::{SpecText, SpecTexts};
@@ -71,10 +70,10 @@ impl Registry {
     /// Reads only what may define a device of these kinds (`vendor/class`). What else there is stays unread, with its
     /// problems: right for looking names up, not for listing.
     pub fn of_kinds(texts: &SpecTexts, kinds: &[Cow<'_, str>]) -> Self {
-        let finders: Vec<_> = kinds.iter().map(|kind| memmem::Finder::new(kind.as_bytes())).collect();
         // Only an escape in quotes can say a kind in other letters than its own.
         let may_define = |bytes: &[u8]| {
-            finders.iter().any(|finder| finder.find(bytes).is_some()) || memchr::memchr(b'\\', bytes).is_some()
+            let text = std::str::from_utf8(bytes);
+            text.is_ok_and(|text| kinds.iter().any(|kind| text.contains(&**kind)) || text.contains('\\'))
         };
         Self::of_texts(texts, may_define)
     }

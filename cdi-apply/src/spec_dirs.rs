@@ -11,7 +11,6 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::limited;
 use crate::problem::Problem;
 use crate::trust::{Trust, why_untrusted};
 
@@ -169,7 +169,7 @@ fn directory(variable: &str) -> Option<PathBuf> {
 
 fn format_of(name: &OsStr) -> Option<Format> {
     let name = name.as_bytes();
-    let extension = name.get(memchr::memrchr(b'.', name)? + 1..)?;
+    let extension = name.get(name.iter().rposition(|byte| *byte == b'.')? + 1..)?;
     Format::from_extension(std::str::from_utf8(extension).ok()?)
 }
 
@@ -195,11 +195,7 @@ fn read_limited(file: &File) -> Result<Vec<u8>, String> {
         return Err(NOT_REGULAR.to_owned());
     }
     let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    let mut bytes = Vec::with_capacity(size.min(MAX_TEXT_BYTES) + 1);
-    let limit = u64::try_from(MAX_TEXT_BYTES).unwrap_or(u64::MAX);
-    if size <= MAX_TEXT_BYTES {
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
-    }
+    let bytes = limited::read(file, MAX_TEXT_BYTES).map_err(cannot_read)?;
     if size.max(bytes.len()) > MAX_TEXT_BYTES {
         return Err(format!("more than the limit of {MAX_TEXT_BYTES} bytes"));
     }

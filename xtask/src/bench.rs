@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: whole processes, measured side by side in one run. I/O.
 #![expect(clippy::disallowed_methods, reason = "lays out hosts and runs programs")]
 
+mod inject;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use testdata::Host;
 
 use crate::build;
+pub use inject::run as inject;
 
 /// Runs of each command.
 const ROUNDS: &str = "200";
@@ -46,9 +49,9 @@ pub fn generate() -> anyhow::Result<()> {
         commands.push(case.generate());
         commands.push(vec![text(&programs.join("floor")), text(&case.floor_list(&programs)?)]);
     }
-    let costs = measure(&programs, &commands)?;
+    let costs = measure(&programs, ROUNDS, &commands)?;
     let medians: Vec<f64> = costs.iter().map(|cost| cost.median).collect();
-    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+    print_head();
     for (pair, (name, host)) in costs.chunks(2).zip(cases) {
         for (cost, what) in pair.iter().zip(["cdi-gen generate", "floor"]) {
             print_row(&format!("{name}: {what}"), cost);
@@ -68,9 +71,9 @@ pub fn generate() -> anyhow::Result<()> {
 pub fn start() -> anyhow::Result<()> {
     let programs = build::release(&["cdi-gen", "xtask"])?;
     let commands = [vec!["/bin/true".to_owned()], vec![text(&programs.join("cdi-gen")), "--version".to_owned()]];
-    let costs = measure(&programs, &commands)?;
+    let costs = measure(&programs, ROUNDS, &commands)?;
     let [floor, version] = costs.as_slice() else { return Ok(()) };
-    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+    print_head();
     print_row("/bin/true", floor);
     print_row("cdi-gen --version", version);
     println!("{:34} {:>19.2}x", "  over /bin/true", version.median / floor.median);
@@ -85,6 +88,10 @@ fn within(ratio: f64, limit: f64) -> anyhow::Result<()> {
 /// The fixture with the most GPUs.
 const SIXTEEN: &str = "sixteen-gpus";
 
+fn print_head() {
+    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+}
+
 fn print_row(name: &str, cost: &Cost) {
     println!("{name:34} {:>9.2} {:>9.2} {:>9.2} {:>9}", cost.least, cost.median, cost.greatest, cost.peak_kib);
 }
@@ -94,9 +101,9 @@ fn text(path: &Path) -> String {
 }
 
 /// Runs the commands in turn, so that what else the machine does hits all alike.
-fn measure(programs: &Path, commands: &[Vec<String>]) -> anyhow::Result<Vec<Cost>> {
+fn measure(programs: &Path, rounds: &str, commands: &[Vec<String>]) -> anyhow::Result<Vec<Cost>> {
     let words = commands.join(&"--".to_owned());
-    let printed = build::output(Command::new(programs.join("spawn-cost")).arg(ROUNDS).args(words))?;
+    let printed = build::output(Command::new(programs.join("spawn-cost")).arg(rounds).args(words))?;
     let costs: Vec<Cost> = printed.lines().filter_map(parse_cost).collect();
     ensure!(costs.len() == commands.len(), "spawn-cost printed {printed}");
     Ok(costs)

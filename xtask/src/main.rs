@@ -1,8 +1,9 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`, `fuzz`, `gpu`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `dist`, `bench`, `fuzz`, `gpu`.
 
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod e2e;
 mod fuzz;
 mod gpu;
@@ -39,6 +40,8 @@ enum Task {
         #[arg(long, hide = true)]
         inside: bool,
     },
+    /// Build the programs as they are shipped
+    Dist,
     /// Measure whole processes
     Bench {
         /// What
@@ -77,6 +80,8 @@ enum Task {
 enum Bench {
     /// `cdi-gen generate`, against the least system calls that the same answer needs
     Generate,
+    /// `cdi-apply inject`, against /bin/true; as root
+    Inject,
     /// `cdi-gen --version`, against /bin/true
     Start,
 }
@@ -86,10 +91,12 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
+        Task::Dist => dist::run(),
         Task::E2e { engines, inside: true, .. } => e2e::run_inside(&engines),
         Task::E2e { quick: true, .. } => e2e::run_quick(),
         Task::E2e { engines, .. } => e2e::run(&engines),
         Task::Bench { what: Bench::Generate } => bench::generate(),
+        Task::Bench { what: Bench::Inject } => bench::inject(),
         Task::Bench { what: Bench::Start } => bench::start(),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Task::Gpu { programs, podman, runtimes, rootfs, output } => {

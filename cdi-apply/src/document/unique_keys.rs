@@ -1,15 +1,15 @@
 //! Whether each object of a JSON text has each of its keys once. Pure.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// # Errors
 /// The key that stands twice, with its place.
-pub fn check(text: &[u8]) -> Result<(), serde_json::Error> {
-    Unique.deserialize(&mut serde_json::Deserializer::from_slice(text))
+pub fn check(text: &str) -> Result<(), serde_json::Error> {
+    Unique.deserialize(&mut serde_json::Deserializer::from_str(text))
 }
 
 /// A value of any type; only objects matter.
@@ -62,12 +62,11 @@ impl<'de> Visitor<'de> for Unique {
 
     /// Large numbers come here too, as serde_json hands out those that it keeps as they are written.
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
+        let mut keys = BTreeSet::new();
         while let Some(key) = entries.next_key_seed(Key)? {
-            if keys.contains(&key) {
+            if let Some(key) = keys.replace(key) {
                 return Err(A::Error::custom(format_args!("the key `{key}` stands twice")));
             }
-            keys.insert(key);
             entries.next_value_seed(self)?;
         }
         Ok(())

@@ -9,11 +9,12 @@ use super::text;
 /// Appends the entries, and removes those that had the same text at `key`. Of several that are added under one name the
 /// last one counts.
 pub(super) fn replace(list: &mut Vec<Value>, key: &str, added: Vec<Value>) {
-    let last: HashMap<String, usize> =
-        added.iter().enumerate().filter_map(|(at, entry)| Some((text(entry, key)?.to_owned(), at))).collect();
+    let names = added.iter().map(|entry| text(entry, key));
+    let last: HashMap<&str, usize> = names.clone().zip(0..).filter_map(|(name, at)| Some((name?, at))).collect();
     list.retain(|known| text(known, key).is_none_or(|name| !last.contains_key(name)));
-    let is_last = |at: usize, entry: &Value| text(entry, key).is_none_or(|name| last.get(name) == Some(&at));
-    list.extend(added.into_iter().enumerate().filter(|(at, entry)| is_last(*at, entry)).map(|(_, entry)| entry));
+    let counts: Vec<bool> =
+        names.zip(0..).map(|(name, at)| name.is_none_or(|name| last.get(name) == Some(&at))).collect();
+    list.extend(added.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(entry, _)| entry));
 }
 
 /// Appends those rules that do not stand behind the last rule that denies something: the last rule that fits decides.

@@ -1,7 +1,7 @@
 //! Mounts of the container. Pure.
 
 use cdi_specs::Mount;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{InjectError, Object, array, list, text};
 
@@ -13,7 +13,7 @@ pub(super) fn add(root: &mut Object, edits: &[Mount]) -> Result<(), InjectError>
     let in_user_namespace = has_user_namespace(root);
     let mounts = array(root, "mounts", "mounts")?;
     list::replace(mounts, "destination", edits.iter().map(|mount| entry(mount, in_user_namespace)).collect());
-    mounts.sort_by_key(depth);
+    mounts.sort_by_cached_key(depth);
     Ok(())
 }
 
@@ -22,16 +22,15 @@ fn entry(mount: &Mount, in_user_namespace: bool) -> Value {
     if in_user_namespace {
         options.extend(idmap(mount));
     }
-    let mut entry = json!({"destination": mount.container_path});
-    if let Some(object) = entry.as_object_mut() {
-        let kind = mount.r#type.iter().filter(|kind| !kind.is_empty());
-        object.extend(kind.map(|kind| ("type".into(), kind.as_str().into())));
-        object.insert("source".into(), mount.host_path.as_str().into());
-        if !options.is_empty() {
-            object.insert("options".into(), options.into());
-        }
+    let mut entry = Object::with_capacity(4);
+    entry.insert("destination".into(), mount.container_path.as_str().into());
+    let kind = mount.r#type.iter().filter(|kind| !kind.is_empty());
+    entry.extend(kind.map(|kind| ("type".into(), kind.as_str().into())));
+    entry.insert("source".into(), mount.host_path.as_str().into());
+    if !options.is_empty() {
+        entry.insert("options".into(), options.into());
     }
-    entry
+    entry.into()
 }
 
 fn has_user_namespace(root: &Object) -> bool {
@@ -69,6 +68,8 @@ fn depth(mount: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

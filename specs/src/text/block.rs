@@ -180,7 +180,8 @@ fn is_plain(text: &str) -> bool {
     let is_marker = text.starts_with("---") || text.starts_with("...");
     let ends_well = !text.ends_with([' ', ':']);
     let is_null = text.eq_ignore_ascii_case("null");
-    starts_well && ends_well && !is_marker && !is_null && !text.contains(": ") && !text.contains(" #")
+    let has_sign = text.as_bytes().windows(2).any(|pair| pair == b": " || pair == b" #");
+    starts_well && ends_well && !is_marker && !is_null && !has_sign
 }
 
 /// Why a document is no spec, or no spec that is read here. libyaml will say it better.

@@ -7,34 +7,25 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// The path of the field being read, such as `devices[0].name`. After an error it is that of the field that failed.
+/// Steps from the field that an error was met in, innermost first. Nothing is noted while all goes well.
 #[derive(Default)]
-pub(super) struct Trail(RefCell<String>);
+pub(super) struct Trail(RefCell<Vec<String>>);
 
 impl Trail {
+    /// The path of the field that failed, such as `devices[0].name`.
     pub(super) fn path(&self) -> String {
-        self.0.borrow().clone()
+        let path: String = self.0.borrow().iter().rev().map(String::as_str).collect();
+        path.trim_start_matches('.').to_owned()
     }
 
-    /// Runs `read` one step further down, and steps back unless it fails.
-    fn step<T, E>(&self, step: impl Display, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let back = self.0.borrow().len();
-        // Writing to a string cannot fail.
-        let _ = write!(self.0.borrow_mut(), "{step}");
-        let value = read()?;
-        self.0.borrow_mut().truncate(back);
-        Ok(value)
-    }
-
-    fn field<T, E>(&self, name: &str, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let dot = if self.0.borrow().is_empty() { "" } else { "." };
-        self.step(format_args!("{dot}{name}"), read)
+    fn step<T, E>(&self, step: impl Display, read: Result<T, E>) -> Result<T, E> {
+        read.inspect_err(|_| self.0.borrow_mut().push(step.to_string()))
     }
 }
 
@@ -200,7 +191,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
         let index = self.index;
         self.index += 1;
         let seed = Lenient::new(seed, self.trail);
-        self.trail.step(format_args!("[{index}]"), || self.inner.next_element_seed(seed))
+        self.trail.step(format_args!("[{index}]"), self.inner.next_element_seed(seed))
     }
 }
 
@@ -219,7 +210,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let seed = Lenient::new(seed, self.trail);
-        self.trail.field(&self.keys.current, || self.inner.next_value_seed(seed))
+        self.trail.step(format_args!(".{}", self.keys.current), self.inner.next_value_seed(seed))
     }
 }
 
@@ -237,33 +228,39 @@ struct Keys {
     /// A bit for each of `fields`.
     seen_fields: u64,
     seen_keys: HashSet<String>,
-    current: String,
+    current: Cow<'static, str>,
 }
 
 impl Keys {
     fn of(shape: Shape) -> Self {
         let fields = if let Shape::Struct(fields) = shape { Some(fields) } else { None };
-        Self { fields, seen_fields: 0, seen_keys: HashSet::new(), current: String::new() }
+        Self { fields, seen_fields: 0, seen_keys: HashSet::new(), current: Cow::default() }
     }
 
     /// Notes a key, and gives it the name that the model knows it by.
     fn note<E: Error>(&mut self, key: &str) -> Result<&str, E> {
-        let (name, is_new) = match self.fields {
+        let is_new = match self.fields {
             Some(fields) => self.note_field(fields, key),
-            None => (key, self.seen_keys.insert(key.to_owned())),
+            None => {
+                self.current = key.to_owned().into();
+                self.seen_keys.insert(key.to_owned())
+            }
         };
-        name.clone_into(&mut self.current);
         if is_new { Ok(&self.current) } else { Err(E::custom(format_args!("duplicate key `{key}`"))) }
     }
 
     /// A field that is not known counts as new: serde will say what would be known.
-    fn note_field<'k>(&mut self, fields: &[&'static str], key: &'k str) -> (&'k str, bool) {
+    fn note_field(&mut self, fields: &[&'static str], key: &str) -> bool {
         let known = fields.iter().enumerate().find(|(_, field)| field.eq_ignore_ascii_case(key));
-        let Some((index, field)) = known else { return (key, true) };
+        let Some((index, field)) = known else {
+            self.current = key.to_owned().into();
+            return true;
+        };
+        self.current = (*field).into();
         let bit = 1_u64 << index;
         let is_new = self.seen_fields & bit == 0;
         self.seen_fields |= bit;
-        (field, is_new)
+        is_new
     }
 }
 

@@ -1,0 +1,47 @@
+//! `cargo xtask dist`: the programs as they are shipped. I/O.
+//!
+//! cdi-gen is linked to glibc, since it loads the driver's libraries. cdi-apply is one static file that runs anywhere:
+//! in any container, in an initramfs, on musl, and without the dynamic linker's work at each container start.
+#![expect(clippy::disallowed_methods, reason = "puts the programs in place")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::build;
+
+/// Builds both and tells where they are.
+pub fn run() -> anyhow::Result<()> {
+    let dist = build::target().join("dist");
+    fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
+    for program in [build::release(&["cdi-gen"])?.join("cdi-gen"), cdi_apply()?] {
+        let to = dist.join(program.file_name().unwrap_or_default());
+        let size = fs::copy(&program, &to).with_context(|| format!("cannot copy {}", program.display()))?;
+        println!("{}  {} KiB", to.display(), size.div_ceil(1024));
+    }
+    Ok(())
+}
+
+/// The static cdi-apply.
+pub fn cdi_apply() -> anyhow::Result<PathBuf> {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    install(&target)?;
+    let package = ["--package", "cdi-apply", "--target", &target];
+    build::run(build::cargo().args(["build", "--quiet", "--release", "--locked"]).args(package))?;
+    let program = build::target().join(target).join("release/cdi-apply");
+    let headers = build::output(Command::new("readelf").arg("--program-headers").arg(&program))?;
+    ensure!(!headers.contains("INTERP"), "{} is not static", program.display());
+    Ok(program)
+}
+
+/// The target's standard library, where rustup can fetch it; a distribution's Rust has packages for that.
+fn install(target: &str) -> anyhow::Result<()> {
+    let libraries = build::output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
+    if PathBuf::from(libraries.trim()).exists() {
+        return Ok(());
+    }
+    let added = build::run(Command::new("rustup").args(["target", "add", target]));
+    added.with_context(|| format!("install the standard library of {target}"))
+}
