@@ -12,9 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Registry::new(&SpecDirs::of_this_user().read());
     registry.problems().iter().for_each(|problem| eprintln!("warning: {problem}"));
     let edits = resolve(&registry, &asked)?.edits();
-
     let host = device_numbers::read(&edits);
-    edits.device_nodes.iter().try_for_each(|node| host.check(node))?;
+    host.check(&edits)?;
 
     let config = ConfigFile::of_bundle(bundle.as_ref())?;
     let mut document = Document::parse(config.text())?;

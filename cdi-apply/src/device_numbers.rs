@@ -1,6 +1,8 @@
 //! Device numbers: what this host knows about the nodes that edits name. I/O.
 #![expect(clippy::disallowed_methods, reason = "reads /proc/devices")]
 
+use std::collections::BTreeSet;
+
 use cdi_specs::ContainerEdits;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawMode};
 
@@ -11,12 +13,13 @@ use crate::nodes::{HostNode, HostNodes, parse_drivers};
 const MAX_DRIVERS_BYTES: usize = 1 << 20;
 
 /// The nodes that the edits name, and the drivers' major numbers.
-pub fn read(edits: &ContainerEdits) -> HostNodes {
-    if edits.device_nodes.is_empty() {
+pub fn read(edits: &[&ContainerEdits]) -> HostNodes {
+    let edits = edits.iter().flat_map(|edits| &edits.device_nodes);
+    let paths: BTreeSet<&String> = edits.map(|edit| edit.host_path.as_ref().unwrap_or(&edit.path)).collect();
+    if paths.is_empty() {
         return HostNodes::default();
     }
-    let paths = edits.device_nodes.iter().map(|edit| edit.host_path.as_ref().unwrap_or(&edit.path));
-    let nodes = paths.filter_map(|path| Some((path.clone(), read_node(path)?)));
+    let nodes = paths.into_iter().filter_map(|path| Some((path.clone(), read_node(path)?)));
     // A host that hides it tells nothing.
     let drivers = std::fs::File::open("/proc/devices")
         .and_then(|file| limited::read(file, MAX_DRIVERS_BYTES))

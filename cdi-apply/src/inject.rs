@@ -7,7 +7,7 @@ use anyhow::Context;
 use cdi_apply::bundle::{CONFIG, ConfigFile};
 use cdi_apply::document::Document;
 use cdi_apply::{HostNodes, Problem, Request, SpecTexts, device_numbers, request};
-use cdi_specs::{ContainerEdits, device_list};
+use cdi_specs::device_list;
 use serde_json::{Value, json};
 
 use crate::cli::Inject;
@@ -84,17 +84,13 @@ impl Job<'_> {
         }
         let registry = ManuallyDrop::new(query::registry(&self.texts, &asked)?);
         let resolved = cdi_apply::resolve(&registry, &asked)?;
-        let edits = ManuallyDrop::new(resolved.edits());
+        let edits = resolved.edits();
         let nodes = self.listed.clone().unwrap_or_else(|| device_numbers::read(&edits));
         if !self.arguments.allow_stale {
-            check(&edits, &nodes).with_context(cannot)?;
+            nodes.check(&edits).with_context(cannot)?;
         }
         cdi_apply::inject(&mut document.value, &edits, &nodes).with_context(cannot)?;
         let devices = resolved.devices().into_iter().map(str::to_owned).collect();
         Ok(Done { text: document.to_text(), devices, problems: registry.problems().to_vec() })
     }
-}
-
-fn check(edits: &ContainerEdits, nodes: &HostNodes) -> Result<(), cdi_apply::NodeError> {
-    edits.device_nodes.iter().try_for_each(|node| nodes.check(node))
 }

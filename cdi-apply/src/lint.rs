@@ -92,7 +92,7 @@ fn lint_paths<'e>(
 fn lint_nodes(at: &str, edits: &ContainerEdits, host: &Host<'_>, lints: &mut Vec<Lint>) {
     let nodes = (host.nodes)(edits);
     for (index, node) in edits.device_nodes.iter().enumerate() {
-        if let Err(error) = nodes.check(node) {
+        if let Err(error) = nodes.check_node(node) {
             lints.push(Lint { at: format!("{at}.deviceNodes[{index}]"), message: error.to_string() });
         }
     }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use cdi_specs::DeviceNode;
 use cdi_specs::device_list::{DeviceList, Node};
+use cdi_specs::{ContainerEdits, DeviceNode};
 
 /// Type, numbers and permissions of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +118,19 @@ impl HostNodes {
         Ok(Filled { kind: found.kind.to_string(), numbers, mode })
     }
 
+    /// Holds the numbers that edits lead to against the host's.
+    ///
+    /// # Errors
+    /// The first node that [`HostNodes::check_node`] refuses.
+    pub fn check(&self, edits: &[&ContainerEdits]) -> Result<(), NodeError> {
+        edits.iter().flat_map(|edits| &edits.device_nodes).try_for_each(|edit| self.check_node(edit))
+    }
+
     /// Holds the numbers that an edit leads to against the host's.
     ///
     /// # Errors
     /// The node on the host, or the driver that it is named after, has others.
-    pub fn check(&self, edit: &DeviceNode) -> Result<(), NodeError> {
+    pub fn check_node(&self, edit: &DeviceNode) -> Result<(), NodeError> {
         let filled = self.fill(edit)?;
         let path = host_path(edit);
         let found = self.nodes.get(path).filter(|found| is_same_kind(&filled.kind, found.kind));
@@ -234,11 +242,11 @@ mod tests {
             edit("/dev/nvidia-caps/nvidia-cap1", "c", 77, 1),
         ];
         for edit in good {
-            assert_eq!(host().check(&edit), Ok(()), "{edit:?}");
+            assert_eq!(host().check_node(&edit), Ok(()), "{edit:?}");
         }
         // Where /proc/devices is hidden, the node alone counts.
         let hidden = HostNodes { drivers: Vec::new(), ..host() };
-        assert_eq!(hidden.check(&edit("/dev/nvidia-uvm-tools", "", 0, 0)), Ok(()));
+        assert_eq!(hidden.check_node(&edit("/dev/nvidia-uvm-tools", "", 0, 0)), Ok(()));
     }
 
     #[test]
@@ -254,7 +262,7 @@ mod tests {
             (edit("/dev/nvidia0", "b", 0, 0), "is of type c, the spec says b"),
         ];
         for (edit, words) in bad {
-            let error = host().check(&edit).unwrap_err().to_string();
+            let error = host().check_node(&edit).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

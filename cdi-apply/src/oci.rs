@@ -39,21 +39,22 @@ pub enum InjectError {
     HookStage(String),
 }
 
-/// Applies the edits to a document. On an error the document is as it was.
+/// Applies edits to a document, one after the other, as if they were one. On an error the document is as it was.
 ///
 /// # Errors
 /// The document is malformed where an edit touches it, or the host lacks a node.
-pub fn inject(config: &mut Value, edits: &ContainerEdits, host: &HostNodes) -> Result<(), InjectError> {
+pub fn inject(config: &mut Value, edits: &[&ContainerEdits], host: &HostNodes) -> Result<(), InjectError> {
     let mut patched = config.clone();
     let root =
         patched.as_object_mut().ok_or(InjectError::WrongType { at: "the document".into(), expected: "an object" })?;
-    env::set(root, &edits.env)?;
-    nodes::add(root, &edits.device_nodes, host)?;
-    edits.net_devices.iter().try_for_each(|device| add_net_device(root, device))?;
-    mounts::add(root, &edits.mounts)?;
-    add_hooks(root, &edits.hooks)?;
-    edits.intel_rdt.iter().try_for_each(|rdt| set_intel_rdt(root, rdt))?;
-    add_gids(root, &edits.additional_gids)?;
+    let edits = || edits.iter();
+    env::set(root, &edits().flat_map(|edits| &edits.env).map(String::as_str).collect::<Vec<_>>())?;
+    nodes::add(root, edits().flat_map(|edits| &edits.device_nodes), host)?;
+    edits().flat_map(|edits| &edits.net_devices).try_for_each(|device| add_net_device(root, device))?;
+    mounts::add(root, edits().flat_map(|edits| &edits.mounts))?;
+    edits().flat_map(|edits| &edits.hooks).try_for_each(|hook| add_hook(root, hook))?;
+    edits().filter_map(|edits| edits.intel_rdt.as_ref()).try_for_each(|rdt| set_intel_rdt(root, rdt))?;
+    add_gids(root, edits().flat_map(|edits| &edits.additional_gids).copied())?;
     *config = patched;
     Ok(())
 }
@@ -96,17 +97,15 @@ fn add_net_device(root: &mut Object, device: &NetDevice) -> Result<(), InjectErr
     Ok(())
 }
 
-fn add_hooks(root: &mut Object, hooks: &[Hook]) -> Result<(), InjectError> {
-    for hook in hooks {
-        let stage = hook.hook_name.as_str();
-        if !Hook::NAMES.contains(&stage) {
-            return Err(InjectError::HookStage(stage.to_owned()));
-        }
-        let entries = array(object(root, "hooks", "hooks")?, stage, &format!("hooks.{stage}"))?;
-        let entry = hook_entry(hook);
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
+fn add_hook(root: &mut Object, hook: &Hook) -> Result<(), InjectError> {
+    let stage = hook.hook_name.as_str();
+    if !Hook::NAMES.contains(&stage) {
+        return Err(InjectError::HookStage(stage.to_owned()));
+    }
+    let entries = array(object(root, "hooks", "hooks")?, stage, &format!("hooks.{stage}"))?;
+    let entry = hook_entry(hook);
+    if !entries.contains(&entry) {
+        entries.push(entry);
     }
     Ok(())
 }
@@ -130,8 +129,8 @@ fn set_intel_rdt(root: &mut Object, rdt: &IntelRdt) -> Result<(), InjectError> {
 }
 
 /// Group 0 is nobody's to give.
-fn add_gids(root: &mut Object, added: &[u32]) -> Result<(), InjectError> {
-    let added: Vec<u32> = added.iter().copied().filter(|gid| *gid != 0).collect();
+fn add_gids(root: &mut Object, added: impl Iterator<Item = u32>) -> Result<(), InjectError> {
+    let added: Vec<u32> = added.filter(|gid| *gid != 0).collect();
     if added.is_empty() {
         return Ok(());
     }

@@ -34,7 +34,7 @@ pub fn resolve(arguments: &Resolve, json: bool) -> anyhow::Result<u8> {
     if json {
         let answer = json!({
             "parts": resolved.parts,
-            "containerEdits": resolved.edits(),
+            "containerEdits": resolved.merged(),
             "problems": registry.problems(),
         });
         report::print_json(&answer)?;

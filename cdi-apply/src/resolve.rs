@@ -32,9 +32,14 @@ pub struct Part<'r> {
     pub container_edits: &'r ContainerEdits,
 }
 
-impl Resolved<'_> {
-    /// All of them as one. The registry keeps its own.
-    pub fn edits(&self) -> ContainerEdits {
+impl<'r> Resolved<'r> {
+    /// What to inject.
+    pub fn edits(&self) -> Vec<&'r ContainerEdits> {
+        self.parts.iter().map(|part| part.container_edits).collect()
+    }
+
+    /// All edits as one.
+    pub fn merged(&self) -> ContainerEdits {
         let mut all = ContainerEdits::default();
         self.parts.iter().for_each(|part| all.append(part.container_edits.clone()));
         all

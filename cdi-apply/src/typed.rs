@@ -27,7 +27,7 @@ pub enum TypedError {
 ///
 /// # Errors
 /// As [`inject`](crate::inject()); or oci-spec has no words for an edit.
-pub fn inject(spec: &mut Spec, edits: &ContainerEdits, host: &HostNodes) -> Result<(), TypedError> {
+pub fn inject(spec: &mut Spec, edits: &[&ContainerEdits], host: &HostNodes) -> Result<(), TypedError> {
     let before = serde_json::to_value(&*spec)?;
     let mut after = before.clone();
     oci::inject(&mut after, edits, host)?;

@@ -27,7 +27,11 @@ struct Verdict {
 /// Runs the command.
 pub fn run(arguments: &Validate, json: bool) -> anyhow::Result<u8> {
     let exists = |path: &Path| path.exists();
-    let host = Host { exists: &exists, who_may_change: &trust::who_may_change, nodes: &device_numbers::read };
+    let host = Host {
+        exists: &exists,
+        who_may_change: &trust::who_may_change,
+        nodes: &|edits| device_numbers::read(&[edits]),
+    };
     let host = (!arguments.no_host).then_some(&host);
     let mut verdicts = Vec::new();
     for path in &arguments.files {

@@ -2,7 +2,6 @@
 #![cfg(feature = "cli")]
 #![expect(
     clippy::disallowed_methods,
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests run the program and stop at the first surprise"
 )]

@@ -23,7 +23,7 @@ fn engine_edits() -> ContainerEdits {
         bytes: testdata::BUNDLES_CDI.into(),
     };
     let registry = Registry::new(&SpecTexts { files: vec![file], problems: Vec::new() });
-    resolve(&registry, &Request::parse_list("nvidia.com/gpu=bench0").unwrap()).unwrap().edits()
+    resolve(&registry, &Request::parse_list("nvidia.com/gpu=bench0").unwrap()).unwrap().merged()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_round_trip_changes_no_byte() {
 fn no_edits_change_nothing() {
     for bundle in bundles() {
         let mut document = parse(&bundle);
-        inject(&mut document.value, &ContainerEdits::default(), &HostNodes::default()).unwrap();
+        inject(&mut document.value, &[&ContainerEdits::default()], &HostNodes::default()).unwrap();
         assert!(document == parse(&bundle), "{}", bundle.name);
     }
 }
@@ -82,11 +82,11 @@ fn untouched(mut value: Value) -> Value {
 fn an_injection_touches_its_members_only_and_twice_is_once() {
     for bundle in bundles() {
         let mut document = parse(&bundle);
-        inject(&mut document.value, &engine_edits(), &HostNodes::default()).unwrap();
+        inject(&mut document.value, &[&engine_edits()], &HostNodes::default()).unwrap();
         let before = untouched(parse(&bundle).value).to_string();
         assert_eq!(untouched(document.value.clone()).to_string(), before, "{}", bundle.name);
         let once = document.clone();
-        inject(&mut document.value, &engine_edits(), &HostNodes::default()).unwrap();
+        inject(&mut document.value, &[&engine_edits()], &HostNodes::default()).unwrap();
         assert!(document == once, "{}", bundle.name);
     }
 }
@@ -127,7 +127,7 @@ fn ours_is_what_the_engines_do_themselves() {
     ];
     for (plain, injected) in pairs {
         let mut ours = parse(&bundle(plain)).value;
-        inject(&mut ours, &engine_edits(), &HostNodes::default()).unwrap();
+        inject(&mut ours, &[&engine_edits()], &HostNodes::default()).unwrap();
         let theirs = parse(&bundle(injected)).value;
         for pointer in TOUCHED {
             let member = |value: &Value| value.pointer(pointer).map(without_ids);

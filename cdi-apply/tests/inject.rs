@@ -18,7 +18,7 @@ fn host() -> HostNodes {
 }
 
 fn injected(mut config: Value, applied: Value) -> Value {
-    inject(&mut config, &edits(applied), &host()).unwrap();
+    inject(&mut config, &[&edits(applied)], &host()).unwrap();
     config
 }
 
@@ -62,7 +62,7 @@ fn what_a_node_says_and_what_the_host_adds() {
     let node = |edit: Value| {
         let mut config = json!({});
         let edits = edits(json!({"deviceNodes": [edit]}));
-        inject(&mut config, &edits, &host()).map(|()| config["linux"]["devices"][0].clone())
+        inject(&mut config, &[&edits], &host()).map(|()| config["linux"]["devices"][0].clone())
     };
     let cases = [
         // A given minor number is overwritten with the major number.
@@ -202,7 +202,7 @@ fn hooks_rdt_net_devices_and_groups() {
 fn what_nobody_knows_survives_in_order_and_as_written() {
     let text = r#"{"zeta":1.50,"process":{"future":{"b":1,"a":18446744073709551616},"env":["A=b"]},"alpha":[1e400]}"#;
     let mut config: Value = serde_json::from_str(text).unwrap();
-    inject(&mut config, &edits(json!({"env": ["A=c"]})), &host()).unwrap();
+    inject(&mut config, &[&edits(json!({"env": ["A=c"]}))], &host()).unwrap();
     assert_eq!(config.to_string(), text.replace("A=b", "A=c").replace("1e400", "1e+400"));
 }
 
@@ -232,7 +232,7 @@ fn an_error_leaves_the_document_as_it_was() {
     ];
     for (config, applied, word) in cases {
         let mut patched = config.clone();
-        let error: InjectError = inject(&mut patched, &edits(applied), &host()).unwrap_err();
+        let error: InjectError = inject(&mut patched, &[&edits(applied)], &host()).unwrap_err();
         assert!(error.to_string().contains(word), "{error}");
         assert_eq!(patched, config);
     }

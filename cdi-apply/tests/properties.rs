@@ -173,9 +173,9 @@ proptest! {
     #[test]
     fn twice_is_once(document in documents(), edits in edits()) {
         let mut once = document;
-        if inject(&mut once, &edits, &host()).is_ok() {
+        if inject(&mut once, &[&edits], &host()).is_ok() {
             let mut twice = once.clone();
-            prop_assert_eq!(inject(&mut twice, &edits, &host()), Ok(()));
+            prop_assert_eq!(inject(&mut twice, &[&edits], &host()), Ok(()));
             prop_assert_eq!(twice.to_string(), once.to_string());
         }
     }
@@ -183,7 +183,7 @@ proptest! {
     #[test]
     fn what_is_not_ours_is_not_touched(document in documents(), edits in edits()) {
         let mut patched = document.clone();
-        let done = inject(&mut patched, &edits, &host());
+        let done = inject(&mut patched, &[&edits], &host());
         if done.is_err() {
             prop_assert_eq!(&patched, &document);
         }
@@ -208,7 +208,7 @@ proptest! {
         let told = |registry: &Registry| {
             let devices: Vec<_> = registry.devices().map(|(name, file)| (name, file.to_owned())).collect();
             let all = resolve(registry, &[Request::Pattern(glob::Pattern::new("*/*=*").unwrap())]);
-            (devices, registry.problems().to_vec(), all.map(|all| all.edits()))
+            (devices, registry.problems().to_vec(), all.map(|all| all.merged()))
         };
         prop_assert_eq!(told(&one), told(&other));
     }

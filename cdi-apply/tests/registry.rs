@@ -1,7 +1,6 @@
 //! Spec directories to devices: what the reference's own tests ask for, in our words; and where we differ, why.
 #![expect(
     clippy::disallowed_methods,
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests set up files and stop at the first surprise"
 )]
@@ -90,7 +89,7 @@ fn requests(list: &str) -> Vec<Request> {
 
 /// The environment that devices bring.
 fn env(registry: &Registry, list: &str) -> Vec<String> {
-    resolve(registry, &requests(list)).unwrap().edits().env
+    resolve(registry, &requests(list)).unwrap().merged().env
 }
 
 fn names(devices: &BTreeMap<String, String>) -> Vec<&str> {
@@ -473,7 +472,7 @@ fn common_edits_come_once_before_the_first_device_of_their_spec() {
     let asked = requests("v.com/g=d,v.com/f=d,v.com/f=f");
     let resolved = resolve(&registry, &asked).unwrap();
     let env = ["O=gx", "G=x", "O=dx", "P=dx", "O=gy", "G=y", "O=dy", "P=dy", "O=fy", "P=fy"];
-    assert_eq!(resolved.edits().env, env);
+    assert_eq!(resolved.merged().env, env);
     assert_eq!(resolved.devices(), ["v.com/g=d", "v.com/f=d", "v.com/f=f"]);
     let from: Vec<_> = resolved.parts.iter().map(|part| (dirs.short(part.file), part.device.is_none())).collect();
     let expected = [("g", true), ("g", false), ("f", true), ("f", false), ("f", false)];

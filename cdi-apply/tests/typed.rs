@@ -28,13 +28,13 @@ fn value(spec: &Spec) -> Value {
 fn typed_and_text_have_the_same_outcome() {
     for mut spec in [Spec::default(), serde_json::from_value(json!({"ociVersion": "1.0.2"})).unwrap()] {
         let mut text = value(&spec);
-        inject(&mut text, &edits(), &HostNodes::default()).unwrap();
-        typed::inject(&mut spec, &edits(), &HostNodes::default()).unwrap();
+        inject(&mut text, &[&edits()], &HostNodes::default()).unwrap();
+        typed::inject(&mut spec, &[&edits()], &HostNodes::default()).unwrap();
         let expected: Spec = serde_json::from_value(text).unwrap();
         assert_eq!(spec, expected);
         assert_eq!(value(&spec)["linux"]["devices"][0]["major"], 195);
         let once = spec.clone();
-        typed::inject(&mut spec, &edits(), &HostNodes::default()).unwrap();
+        typed::inject(&mut spec, &[&edits()], &HostNodes::default()).unwrap();
         assert_eq!(spec, once);
     }
 }
@@ -44,7 +44,7 @@ fn what_no_edit_touches_is_the_same() {
     let before = Spec::default();
     let mut after = before.clone();
     let env = ContainerEdits { env: vec!["A=b".into()], ..ContainerEdits::default() };
-    typed::inject(&mut after, &env, &HostNodes::default()).unwrap();
+    typed::inject(&mut after, &[&env], &HostNodes::default()).unwrap();
     assert_eq!((after.linux(), after.mounts(), after.hooks()), (before.linux(), before.mounts(), before.hooks()));
     let (before, after) = (before.process().as_ref().unwrap(), after.process().as_ref().unwrap());
     assert_eq!((after.capabilities(), after.rlimits()), (before.capabilities(), before.rlimits()));
@@ -56,6 +56,6 @@ fn an_error_changes_nothing() {
     let mut spec = Spec::default();
     let mut bad = edits();
     bad.hooks[0].hook_name = "later".into();
-    assert!(typed::inject(&mut spec, &bad, &HostNodes::default()).is_err());
+    assert!(typed::inject(&mut spec, &[&bad], &HostNodes::default()).is_err());
     assert_eq!(spec, Spec::default());
 }

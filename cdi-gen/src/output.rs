@@ -172,8 +172,8 @@ mod tests {
             fs::create_dir(dir.join("sub")).unwrap();
             fs::write(dir.join("target"), "kept").unwrap();
             std::os::unix::fs::symlink("target", dir.join("link")).unwrap();
-            assert!(write(&dir.join("sub"), "x").unwrap_err().to_string().contains("is a directory"));
-            assert!(write(&dir.join("link"), "x").unwrap_err().to_string().contains("is a symbolic link"));
+            assert!(write(&dir.join("sub"), "x").unwrap_err().source.to_string().contains("is a directory"));
+            assert!(write(&dir.join("link"), "x").unwrap_err().source.to_string().contains("is a symbolic link"));
             assert_eq!(fs::read_to_string(dir.join("target")).unwrap(), "kept");
             assert_eq!(names(dir), ["link", "sub", "target"]);
         });

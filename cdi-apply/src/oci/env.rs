@@ -7,13 +7,12 @@ use serde_json::Value;
 use super::{InjectError, Object, array, process};
 
 /// Sets variables: in the place of the last of their name, or at the end. Of several of a name one is left.
-pub(super) fn set(root: &mut Object, variables: &[String]) -> Result<(), InjectError> {
+pub(super) fn set(root: &mut Object, variables: &[&str]) -> Result<(), InjectError> {
     if variables.is_empty() {
         return Ok(());
     }
     let env = array(process(root)?, "env", "process.env")?;
-    let mut wanted: HashMap<&str, &str> =
-        variables.iter().map(|variable| (name(variable), variable.as_str())).collect();
+    let mut wanted: HashMap<&str, &str> = variables.iter().map(|variable| (name(variable), *variable)).collect();
     // From the end, so that the last place of a name comes first.
     let mut seen = HashSet::new();
     let mut kept: Vec<Value> = Vec::with_capacity(env.len() + variables.len());

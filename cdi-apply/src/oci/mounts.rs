@@ -6,19 +6,20 @@ use serde_json::Value;
 use super::{InjectError, Object, array, list, text};
 
 /// Adds mounts, each in the place of those at the same destination, and puts parents before children.
-pub(super) fn add(root: &mut Object, edits: &[Mount]) -> Result<(), InjectError> {
-    if edits.is_empty() {
+pub(super) fn add<'e>(root: &mut Object, edits: impl Iterator<Item = &'e Mount>) -> Result<(), InjectError> {
+    let in_user_namespace = has_user_namespace(root);
+    let added: Vec<Value> = edits.map(|mount| entry(mount, in_user_namespace)).collect();
+    if added.is_empty() {
         return Ok(());
     }
-    let in_user_namespace = has_user_namespace(root);
     let mounts = array(root, "mounts", "mounts")?;
-    list::replace(mounts, "destination", edits.iter().map(|mount| entry(mount, in_user_namespace)).collect());
+    list::replace(mounts, "destination", added);
     mounts.sort_by_cached_key(depth);
     Ok(())
 }
 
 fn entry(mount: &Mount, in_user_namespace: bool) -> Value {
-    let mut options = mount.options.clone();
+    let mut options: Vec<&str> = mount.options.iter().map(String::as_str).collect();
     if in_user_namespace {
         options.extend(idmap(mount));
     }
@@ -39,15 +40,15 @@ fn has_user_namespace(root: &Object) -> bool {
 }
 
 /// In a user namespace a bind mount is id-mapped.
-fn idmap(mount: &Mount) -> Option<String> {
+fn idmap(mount: &Mount) -> Option<&'static str> {
     if mount.options.iter().any(|option| matches!(option.as_str(), "idmap" | "ridmap")) {
         return None;
     }
     let bind = mount.options.iter().rfind(|option| matches!(option.as_str(), "bind" | "rbind"));
     match bind.map(String::as_str) {
-        Some("rbind") => Some("ridmap".into()),
-        Some(_) => Some("idmap".into()),
-        None => (mount.r#type.as_deref() == Some("bind")).then(|| "idmap".into()),
+        Some("rbind") => Some("ridmap"),
+        Some(_) => Some("idmap"),
+        None => (mount.r#type.as_deref() == Some("bind")).then_some("idmap"),
     }
 }
 

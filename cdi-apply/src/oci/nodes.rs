@@ -7,16 +7,20 @@ use super::{InjectError, Object, array, list, object};
 use crate::nodes::{Filled, HostNodes};
 
 /// Adds nodes, each in the place of those at the same path.
-pub(super) fn add(root: &mut Object, edits: &[DeviceNode], host: &HostNodes) -> Result<(), InjectError> {
-    if edits.is_empty() {
-        return Ok(());
-    }
+pub(super) fn add<'e>(
+    root: &mut Object,
+    edits: impl Iterator<Item = &'e DeviceNode>,
+    host: &HostNodes,
+) -> Result<(), InjectError> {
     let user = root.get("process").and_then(|process| process.get("user")).cloned().unwrap_or_default();
     let (mut devices, mut rules) = (Vec::new(), Vec::new());
     for edit in edits {
         let filled = host.fill(edit)?;
         rules.extend(rule(edit, &filled));
         devices.push(device(edit, &filled, &user));
+    }
+    if devices.is_empty() {
+        return Ok(());
     }
     let linux = object(root, "linux", "linux")?;
     list::replace(array(linux, "devices", "linux.devices")?, "path", devices);

@@ -26,12 +26,12 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(Document::parse(text.as_bytes()).as_ref(), Ok(&document));
     let _ = request::of_annotations(&document.value);
     let mut patched = document.clone();
-    let done = inject(&mut patched.value, &EDITS, &HOST);
+    let done = inject(&mut patched.value, &[&EDITS], &HOST);
     if done.is_err() {
         assert_eq!(patched, document);
         return;
     }
     let once = patched.to_text();
-    assert_eq!(inject(&mut patched.value, &EDITS, &HOST), Ok(()));
+    assert_eq!(inject(&mut patched.value, &[&EDITS], &HOST), Ok(()));
     assert_eq!(patched.to_text(), once);
 });
