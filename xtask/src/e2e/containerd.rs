@@ -22,6 +22,8 @@ const CRI_API: &str = "usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1/a
 /// An option in it that Debian's protoc is too old for; it only hides passwords from logs.
 const NEW_OPTION: &str = " [debug_redact = true]";
 const IMAGE: &str = "docker.io/library/bench:1";
+/// How the CRI is asked for devices, in the place of a runtime's name; the other is an annotation.
+pub const FIELD: &str = "field";
 const SANDBOX_IMAGE: &str = "docker.io/library/pause:1";
 
 /// How containers are asked for.
@@ -99,17 +101,41 @@ impl Containerd {
         format!("/{}", self.work.file_name().unwrap_or_default().to_string_lossy())
     }
 
+    /// A container that was refused leaves its snapshot behind for a while.
+    fn next_name(&self) -> String {
+        self.started.set(self.started.get() + 1);
+        format!("cdi-e2e-{}", self.started.get())
+    }
+
     fn run_by_cri(&self, field: &str, job: &Job<'_>) -> anyhow::Result<Output> {
-        let request = json!({
-            "socket": self.socket(),
-            "image": IMAGE,
-            "cgroup_parent": self.cgroup(),
-            "log_directory": self.client(),
-            "device_mount": fixture::unasked(),
-            "field": field,
-            "devices": job.devices,
-            "command": job.command,
+        let name = self.next_name();
+        let logs = self.client().join(&name);
+        make_dirs(&logs)?;
+        // The host's network, so that no CNI plugin is needed.
+        let security = json!({"namespace_options": {"network": "NODE", "pid": "CONTAINER", "ipc": "POD"}});
+        let pod = json!({
+            "metadata": {"name": name, "uid": name, "namespace": "default"},
+            "log_directory": logs,
+            "linux": {"cgroup_parent": self.cgroup(), "security_context": security},
         });
+        let unasked = fixture::unasked();
+        let devices: Value = job.devices.iter().map(|device| json!({"name": device})).collect();
+        let (field, annotations) = match job.devices {
+            [] => (json!([]), json!({})),
+            _ if field == FIELD => (devices, json!({})),
+            names => (json!([]), json!({"cdi.k8s.io/e2e": names.join(",")})),
+        };
+        let container = json!({
+            "metadata": {"name": name},
+            "image": {"image": IMAGE},
+            "command": job.command,
+            "log_path": "log",
+            "mounts": [{"container_path": unasked, "host_path": unasked}],
+            "linux": {"resources": {}, "security_context": security},
+            "CDI_devices": field,
+            "annotations": annotations,
+        });
+        let request = json!({"socket": self.socket(), "pod": pod, "container": container});
         let mut client = Command::new("chroot");
         client.args([CLIENT_ROOT, "timeout", "-s", "KILL", TIME_LIMIT, "python3"]).arg(self.client().join("cri.py"));
         client.arg(request.to_string()).output().context("cannot run the CRI client")
@@ -121,10 +147,7 @@ impl Containerd {
         let mut command = self.ctr();
         command.args(["run", "--rm", "--cgroup", &format!("{}/ctr", self.cgroup()), "--mount", &mount]);
         job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
-        // One that was refused leaves its snapshot behind for a while.
-        let name = format!("cdi-e2e-{}", self.started.get());
-        self.started.set(self.started.get() + 1);
-        command.args([IMAGE, &name]).args(job.command).output().context("cannot run ctr")
+        command.args([IMAGE, &self.next_name()]).args(job.command).output().context("cannot run ctr")
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Output;
 use anyhow::{Context, bail};
 
 use super::bundle::Bundles;
-use super::containerd::{Channel, Containerd};
+use super::containerd::{self, Channel, Containerd};
 use super::docker::Docker;
 use super::fixture::Host;
 use super::podman::{Build, Podman};
@@ -111,6 +111,7 @@ const fn rootless(name: &'static str, place: Place, cgroups: Cgroups) -> Plan {
 }
 
 const RUNTIMES: &[&str] = &["runc", "crun"];
+const CHANNELS: &[&str] = &[containerd::FIELD, "annotation"];
 
 /// All engines. A box's podman runs on version 2, its daemons on what the machine has (they want controllers).
 const PLANS: [Plan; 14] = {
@@ -128,8 +129,8 @@ const PLANS: [Plan; 14] = {
         plan("podman-build", Kind::Build, SID, Unified, &["crun"]),
         plan("docker-26", Kind::Docker, TRIXIE, OfMachine, RUNTIMES),
         plan("docker-28", Kind::Docker, SID, OfMachine, RUNTIMES),
-        plan("containerd-1.7", Kind::Containerd(Channel::Cri), TRIXIE_WITH_CLIENT, OfMachine, &["field", "annotation"]),
-        plan("containerd-2", Kind::Containerd(Channel::Cri), SID_WITH_CLIENT, OfMachine, &["field", "annotation"]),
+        plan("containerd-1.7", Kind::Containerd(Channel::Cri), TRIXIE_WITH_CLIENT, OfMachine, CHANNELS),
+        plan("containerd-2", Kind::Containerd(Channel::Cri), SID_WITH_CLIENT, OfMachine, CHANNELS),
         plan("ctr-2", Kind::Containerd(Channel::Ctr), SID, OfMachine, &["runc"]),
     ]
 };
