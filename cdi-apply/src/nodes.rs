@@ -21,7 +21,7 @@ pub struct HostNode {
     pub mode: u32,
 }
 
-/// What a host knows about nodes. [`device_numbers::read`](crate::device_numbers::read) asks this one.
+/// What a host knows about nodes. `device_numbers` asks this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNodes {
     /// By host path.

@@ -7,7 +7,7 @@
 //! `gpu-check` finds in it came through the spec. Runs on Debian and its kin, as root.
 #![expect(clippy::disallowed_methods, reason = "runs container engines")]
 
-mod bundle;
+pub mod bundle;
 mod case;
 mod containerd;
 mod docker;
@@ -90,7 +90,7 @@ pub fn run_inside(names: &[String]) -> anyhow::Result<()> {
     for plan in engine::selected(names)? {
         place::enter(plan, &work)?;
         let host = Host::prepare(&work)?;
-        let engine = plan.prepare(&work, &host)?;
+        let engine = plan.prepare(&work)?;
         run_cases(plan, engine.as_ref(), &host, |row| outcome::append(&rows, row))?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! `xtask gpu`: the proof on a GPU host. Generates the spec, runs CUDA and nvidia-smi in containers of a real podman,
-//! and measures. I/O.
+//! `xtask gpu`: the proof on a GPU host. Generates the spec, runs CUDA and nvidia-smi in containers of a real podman
+//! and in bundles that cdi-apply injected, and measures. I/O.
 //!
 //! The host may have neither cargo nor a network: the programs, podman and its runtimes are carried there.
 #![expect(clippy::disallowed_methods, reason = "runs containers")]
@@ -12,11 +12,13 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use crate::build;
+use crate::e2e::bundle::write_config;
 
 /// The CUDA program that a container runs.
 const VECTOR_ADDITION: &str = include_str!("../gpu/vector-addition.cu");
 /// What it prints when it is right.
 const RIGHT: &str = "vector addition right";
+const IN_CONTAINER: [&str; 3] = ["/bin/sh", "-c", "vector-addition && nvidia-smi -L && ls /dev/nvidia*"];
 /// Where podman looks for specs.
 const SPEC: &str = "/var/run/cdi/nvidia.yaml";
 /// Libraries of the host that the CUDA program and nvidia-smi need beside the driver's.
@@ -28,7 +30,7 @@ const ROUNDS: &str = "60";
 /// What the host provides.
 #[derive(Debug)]
 pub struct Host {
-    /// Directory with cdi-gen and spawn-cost.
+    /// Directory with cdi-gen, cdi-apply and spawn-cost.
     pub programs: PathBuf,
     /// A podman command.
     pub podman: PathBuf,
@@ -51,6 +53,7 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
     for runtime in &runtimes {
         for device in ["all", "0"] {
             container(host, runtime, device, &rootfs, work.path())?;
+            bundle(host, runtime, device, &rootfs, work.path())?;
         }
     }
     measure(host, &cdi_gen)
@@ -112,8 +115,30 @@ fn container(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Pa
     let mut podman = Command::new("timeout");
     podman.args(["-s", "KILL", "60"]).arg(&host.podman).arg("--runtime").arg(runtime);
     podman.args(["run", "--rm", "--network=none", "--device", &format!("nvidia.com/gpu={device}"), "--rootfs"]);
-    podman.arg(&fresh).args(["/bin/sh", "-c", "vector-addition && nvidia-smi -L && ls /dev/nvidia*"]);
-    let printed = build::output(&mut podman)?;
+    podman.arg(&fresh).args(IN_CONTAINER);
+    used_the_gpu(&build::output(&mut podman)?)
+}
+
+/// The same without an engine: what the runtime calls a spec, injected, and run.
+fn bundle(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
+    let bundle = work.join("bundle");
+    build::run(Command::new("rm").arg("-rf").arg(&bundle))?;
+    fs::create_dir(&bundle).context("cannot make the bundle")?;
+    copy_tree(rootfs, &bundle.join("rootfs"))?;
+    write_config(runtime, &bundle, &IN_CONTAINER.map(str::to_owned), "/cdi-gpu", None)?;
+    println!("$ cdi-apply inject --device nvidia.com/gpu={device}; {} run", runtime.display());
+    let mut inject = Command::new(host.programs.join("cdi-apply"));
+    inject.args(["inject", "--device", &format!("nvidia.com/gpu={device}"), "--bundle"]).arg(&bundle);
+    build::run(&mut inject)?;
+    let config = host.output.join("config.json");
+    fs::copy(bundle.join("config.json"), config).context("cannot copy config.json")?;
+    let mut run = Command::new("timeout");
+    run.args(["-s", "KILL", "60"]).arg(runtime).arg("--root").arg(work.join("state"));
+    run.args(["run", "--bundle"]).arg(&bundle).arg("cdi-gpu").current_dir(&bundle);
+    used_the_gpu(&build::output(&mut run)?)
+}
+
+fn used_the_gpu(printed: &str) -> anyhow::Result<()> {
     print!("{printed}");
     ensure!(printed.contains(RIGHT) && printed.contains("UUID: GPU-"), "the container did not use the GPU");
     Ok(())
@@ -121,11 +146,14 @@ fn container(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Pa
 
 fn measure(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
     let cdi_gen = cdi_gen.display().to_string();
-    let cases: [(&str, Vec<&str>); 4] = [
+    let cdi_apply = host.programs.join("cdi-apply").display().to_string();
+    let config = host.output.join("config.json").display().to_string();
+    let cases: [(&str, Vec<&str>); 5] = [
         ("/bin/true", vec!["/bin/true"]),
         ("cdi-gen --version", vec![&cdi_gen, "--version"]),
         ("cdi-gen generate", vec![&cdi_gen, "generate", "--hooks", "none"]),
         ("cdi-gen generate --nvml always", vec![&cdi_gen, "generate", "--hooks", "none", "--nvml", "always"]),
+        ("cdi-apply inject", vec![&cdi_apply, "inject", "--device", "nvidia.com/gpu=all", "--stdout", &config]),
     ];
     let words: Vec<&str> = cases.iter().map(|(_, words)| words.as_slice()).collect::<Vec<_>>().join(&"--");
     let printed = build::output(Command::new(host.programs.join("spawn-cost")).arg(ROUNDS).args(words))?;

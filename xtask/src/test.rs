@@ -14,18 +14,20 @@ pub fn run() -> anyhow::Result<()> {
     step("format", || build::run(build::cargo().args(["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
     step("lints", || {
-        let flags = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
-        build::run(build::cargo().args(flags))
+        let workspace = ["clippy", "--quiet", "--workspace", "--all-targets", "--all-features", "--locked"];
+        build::run(build::cargo().args(workspace).args(["--", "--deny", "warnings"]))
     })?;
-    step("lints without NVML", || {
-        let flags = ["clippy", "--quiet", "--package", "cdi-gen", "--no-default-features", "--", "--deny", "warnings"];
-        build::run(build::cargo().args(flags))
+    step("lints without features", || {
+        let libraries =
+            ["clippy", "--quiet", "--package", "cdi-gen", "--package", "cdi-apply", "--no-default-features"];
+        build::run(build::cargo().args(libraries).args(["--", "--deny", "warnings"]))
     })?;
-    step("tests", || build::run(build::cargo().args(["test", "--workspace", "--locked"])))?;
+    step("tests", || build::run(build::cargo().args(["test", "--workspace", "--all-features", "--locked"])))?;
     step("documentation", || {
         let mut doc = build::cargo();
         build::run(
-            doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+            doc.args(["doc", "--quiet", "--workspace", "--all-features", "--no-deps", "--locked"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
         )
     })?;
     step("licences", licences)?;

@@ -9,29 +9,69 @@ use anyhow::{Context, ensure};
 
 use crate::build;
 
-/// Which module of cdi-gen may use which: a module uses only those before it in this list. `facts` stands for its
-/// files, `plan` and `inventory` for theirs.
-const ORDER: [&str; 16] = [
-    "version",
-    "capability",
-    "problem",
-    "tree",
-    "host",
-    "driver_files",
-    "homes",
-    "facts",
-    "inventory",
-    "plan",
-    "to_spec",
-    "transform",
-    "output",
-    "hook_path",
-    "show",
-    "capture",
+/// A library whose imports run one way.
+struct Library {
+    source: &'static str,
+    /// A module uses only those before it. A folder stands for its files.
+    order: &'static [&'static str],
+    /// Pure modules: they must not be files that touch the host.
+    pure: &'static [&'static str],
+}
+
+const LIBRARIES: [Library; 2] = [
+    Library {
+        source: "cdi-gen/src",
+        order: &[
+            "version",
+            "capability",
+            "problem",
+            "tree",
+            "host",
+            "driver_files",
+            "homes",
+            "facts",
+            "inventory",
+            "plan",
+            "to_spec",
+            "transform",
+            "output",
+            "hook_path",
+            "show",
+            "capture",
+        ],
+        pure: &[
+            "version",
+            "capability",
+            "problem",
+            "driver_files",
+            "inventory",
+            "plan",
+            "to_spec",
+            "transform",
+            "show",
+        ],
+    },
+    Library {
+        source: "cdi-apply/src",
+        order: &[
+            "problem",
+            "limited",
+            "trust",
+            "spec_dirs",
+            "registry",
+            "request",
+            "resolve",
+            "nodes",
+            "device_numbers",
+            "oci",
+            "document",
+            "bundle",
+            "lint",
+            "typed",
+        ],
+        pure: &["problem", "registry", "request", "resolve", "nodes", "oci", "document", "lint", "typed"],
+    },
 ];
-/// Pure modules: they must not be files that touch the host.
-const PURE: [&str; 9] =
-    ["version", "capability", "problem", "driver_files", "inventory", "plan", "to_spec", "transform", "show"];
 /// Words that mark unfinished or empty work.
 const UNFINISHED: [&str; 4] = ["todo!(", "unimplemented!(", "#[ignore]", "assert!(true)"];
 /// Signs of code that production runs for tests only.
@@ -91,17 +131,17 @@ fn script_length(path: &Path, text: &str) -> Option<String> {
     long.then(|| format!("{}: a script of more than {LONGEST_SCRIPT} lines", path.display()))
 }
 
-/// The module of cdi-gen's library that a file belongs to.
-fn module(path: &Path) -> Option<&'static str> {
-    let below = path.strip_prefix("cdi-gen/src").ok()?;
-    let first = below.iter().next()?.to_str()?.trim_end_matches(".rs");
-    ORDER.into_iter().find(|module| *module == first)
+/// The library and the module of it that a file belongs to.
+fn module(path: &Path) -> Option<(&'static Library, &'static str)> {
+    let library = LIBRARIES.iter().find(|library| path.starts_with(library.source))?;
+    let first = path.strip_prefix(library.source).ok()?.iter().next()?.to_str()?.trim_end_matches(".rs");
+    library.order.iter().find(|module| **module == first).map(|module| (library, *module))
 }
 
 /// Imports run one way along the picture.
 fn imports(path: &Path, text: &str) -> Option<String> {
-    let own = module(path)?;
-    let place = |module: &str| ORDER.iter().position(|known| *known == module);
+    let (library, own) = module(path)?;
+    let place = |module: &str| library.order.iter().position(|known| *known == module);
     let code = text.split("#[cfg(test)]").next().unwrap_or(text);
     let mut used = code
         .split("crate::")
@@ -113,7 +153,7 @@ fn imports(path: &Path, text: &str) -> Option<String> {
 
 /// Pure modules touch nothing, so they may not be excused from the I/O guard.
 fn purity(path: &Path, text: &str) -> Option<String> {
-    let pure = module(path).is_some_and(|module| PURE.contains(&module));
+    let pure = module(path).is_some_and(|(library, module)| library.pure.contains(&module));
     let excused = pure && text.contains("clippy::disallowed_methods");
     excused.then(|| format!("{}: a pure module is excused from the I/O guard", path.display()))
 }
@@ -144,6 +184,9 @@ mod tests {
         assert!(script_length(Path::new("a.sh"), &format!("#!/bin/sh\n{}", "true\n".repeat(60))).is_some());
         assert!(imports(rust, "use crate::to_spec::lower;").is_some());
         assert!(imports(rust, "use crate::inventory::Gpu;").is_none());
+        assert!(purity(rust, "#![expect(clippy::disallowed_methods)]").is_some());
+        let rust = Path::new("cdi-apply/src/oci/mounts.rs");
+        assert!(imports(rust, "use crate::bundle::ConfigFile;").is_some());
         assert!(purity(rust, "#![expect(clippy::disallowed_methods)]").is_some());
     }
 }

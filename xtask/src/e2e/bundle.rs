@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::case::TIME_LIMIT;
 use super::engine::{Engine, Job};
 use super::files::{copy_tree, make_dirs, read, remove_tree, write};
-use super::fixture::{self, Host};
+use super::fixture;
 use crate::build;
 
 /// A directory for bundles.
@@ -21,7 +21,7 @@ pub struct Bundles {
 
 impl Bundles {
     /// Makes it.
-    pub fn prepare(work: &Path, _host: &Host) -> anyhow::Result<Self> {
+    pub fn prepare(work: &Path) -> anyhow::Result<Self> {
         make_dirs(&work.join("bundles"))?;
         Ok(Self { work: work.to_owned(), cdi_apply: fixture::program(work, "cdi-apply") })
     }
@@ -34,20 +34,10 @@ impl Bundles {
     fn make(&self, runtime: &str, bundle: &Path, job: &Job<'_>) -> anyhow::Result<()> {
         make_dirs(bundle)?;
         copy_tree(&fixture::rootfs(&self.work), &bundle.join("rootfs"))?;
-        build::run(Command::new(self.runtime(runtime)).arg("spec").current_dir(bundle))?;
-        let file = bundle.join("config.json");
-        let mut config: Value = serde_json::from_str(&read(&file)?).context("the runtime's spec is no JSON")?;
         let name = self.work.file_name().unwrap_or_default().to_string_lossy();
         let unasked = fixture::unasked();
         let mount = json!({"destination": unasked, "source": unasked, "type": "bind", "options": ["bind", "rw"]});
-        let nofile = json!([{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}]);
-        set(&mut config, "/process", "args", json!(job.command));
-        set(&mut config, "/process", "terminal", json!(false));
-        set(&mut config, "/process", "rlimits", nofile);
-        set(&mut config, "/linux", "cgroupsPath", json!(format!("/{name}/bundle")));
-        let mounts = config.get_mut("mounts").and_then(Value::as_array_mut);
-        mounts.context("the runtime's spec has no mounts")?.push(mount);
-        write(&file, &config.to_string())
+        write_config(&self.runtime(runtime), bundle, job.command, &format!("/{name}/bundle"), Some(mount))
     }
 
     fn inject(&self, bundle: &Path, job: &Job<'_>) -> anyhow::Result<Option<Output>> {
@@ -59,6 +49,26 @@ impl Bundles {
         let output = inject.output().context("cannot run cdi-apply")?;
         Ok((!output.status.success()).then_some(output))
     }
+}
+
+/// Writes what `RUNTIME spec` gives, with a command, a cgroup, and perhaps one more mount.
+pub fn write_config(
+    runtime: &Path,
+    bundle: &Path,
+    command: &[String],
+    cgroup: &str,
+    mount: Option<Value>,
+) -> anyhow::Result<()> {
+    build::run(Command::new(runtime).arg("spec").current_dir(bundle))?;
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&read(&file)?).context("the runtime's spec is no JSON")?;
+    set(&mut config, "/process", "args", json!(command));
+    set(&mut config, "/process", "terminal", json!(false));
+    set(&mut config, "/process", "rlimits", json!([{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}]));
+    set(&mut config, "/linux", "cgroupsPath", json!(cgroup));
+    let mounts = config.get_mut("mounts").and_then(Value::as_array_mut);
+    mounts.context("the runtime's spec has no mounts")?.extend(mount);
+    write(&file, &config.to_string())
 }
 
 fn set(config: &mut Value, parent: &str, key: &str, value: Value) {

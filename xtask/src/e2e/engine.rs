@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use super::bundle::Bundles;
 use super::containerd::{self, Channel, Containerd};
 use super::docker::Docker;
-use super::fixture::Host;
 use super::podman::{Build, Podman};
 
 /// A container to run.
@@ -137,13 +136,13 @@ const PLANS: [Plan; 14] = {
 
 impl Plan {
     /// The engine, ready to run containers.
-    pub fn prepare(&self, work: &Path, host: &Host) -> anyhow::Result<Box<dyn Engine>> {
+    pub fn prepare(&self, work: &Path) -> anyhow::Result<Box<dyn Engine>> {
         Ok(match self.kind {
             Kind::Podman => Box::new(Podman::prepare(self, work)?),
             Kind::Build => Box::new(Build::prepare(self, work)?),
             Kind::Docker => Box::new(Docker::prepare(work)?),
             Kind::Containerd(channel) => Box::new(Containerd::prepare(channel, work)?),
-            Kind::Bundles => Box::new(Bundles::prepare(work, host)?),
+            Kind::Bundles => Box::new(Bundles::prepare(work)?),
         })
     }
 }
