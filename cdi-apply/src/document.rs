@@ -4,13 +4,14 @@
 //! and so are the escapes of Go's encoder. Two spellings come out as the usual one: escapes that need not be (`\/`), and
 //! exponents without a sign (`1e5`).
 
-mod unique_keys;
+mod value;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use value::ValueError;
 
 /// The longest document that is read, in bytes. The largest real ones have some 100 KiB.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -61,11 +62,13 @@ impl Document {
             return Err(DocumentError::TooLong);
         }
         let text = std::str::from_utf8(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
-        let value: Value = serde_json::from_str(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
+        let value = value::parse(text).map_err(|error| match error {
+            ValueError::NotJson(error) => DocumentError::NotJson(error.to_string()),
+            ValueError::Ambiguous(error) => DocumentError::Ambiguous(error.to_string()),
+        })?;
         if !value.is_object() {
             return Err(DocumentError::NotAnObject);
         }
-        unique_keys::check(text).map_err(|error| DocumentError::Ambiguous(error.to_string()))?;
         Ok(Self { value, layout: Layout::of(text) })
     }
 

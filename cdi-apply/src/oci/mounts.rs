@@ -3,19 +3,23 @@
 use cdi_specs::Mount;
 use serde_json::Value;
 
-use super::{InjectError, Object, array, list, text};
+use super::{Change, InjectError, Object, array, list, text};
+
+const MOUNTS: [&str; 1] = ["mounts"];
 
 /// Adds mounts, each in the place of those at the same destination, and puts parents before children.
-pub(super) fn add<'e>(root: &mut Object, edits: impl Iterator<Item = &'e Mount>) -> Result<(), InjectError> {
+pub(super) fn add<'e>(
+    root: &Object,
+    edits: impl Iterator<Item = &'e Mount>,
+) -> Result<Option<Change<'e>>, InjectError> {
     let in_user_namespace = has_user_namespace(root);
     let added: Vec<Value> = edits.map(|mount| entry(mount, in_user_namespace)).collect();
     if added.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let mounts = array(root, "mounts", "mounts")?;
-    list::replace(mounts, "destination", added);
+    let mut mounts = list::replace(array(root, &MOUNTS)?, "destination", added);
     mounts.sort_by_cached_key(depth);
-    Ok(())
+    Ok(Some(Change::new(&MOUNTS, mounts)))
 }
 
 fn entry(mount: &Mount, in_user_namespace: bool) -> Value {

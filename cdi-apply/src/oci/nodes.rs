@@ -3,33 +3,35 @@
 use cdi_specs::DeviceNode;
 use serde_json::{Value, json};
 
-use super::{InjectError, Object, array, list, object};
+use super::{Change, InjectError, Object, array, list};
 use crate::nodes::{Filled, HostNodes};
+
+const DEVICES: [&str; 2] = ["linux", "devices"];
+const RULES: [&str; 3] = ["linux", "resources", "devices"];
 
 /// Adds nodes, each in the place of those at the same path.
 pub(super) fn add<'e>(
-    root: &mut Object,
+    root: &Object,
     edits: impl Iterator<Item = &'e DeviceNode>,
     host: &HostNodes,
-) -> Result<(), InjectError> {
-    let user = root.get("process").and_then(|process| process.get("user")).cloned().unwrap_or_default();
+) -> Result<Vec<Change<'e>>, InjectError> {
+    let user = root.get("process").and_then(|process| process.get("user")).unwrap_or(&Value::Null);
     let (mut devices, mut rules) = (Vec::new(), Vec::new());
     for edit in edits {
         let filled = host.fill(edit)?;
         rules.extend(rule(edit, &filled));
-        devices.push(device(edit, &filled, &user));
+        devices.push(device(edit, &filled, user));
     }
-    if devices.is_empty() {
-        return Ok(());
+    let mut changes = Vec::new();
+    if !devices.is_empty() {
+        let list = list::replace(array(root, &DEVICES)?, "path", devices);
+        changes.push(Change::new(&DEVICES, list));
     }
-    let linux = object(root, "linux", "linux")?;
-    list::replace(array(linux, "devices", "linux.devices")?, "path", devices);
-    if rules.is_empty() {
-        return Ok(());
+    if !rules.is_empty() {
+        let list = list::add_rules(array(root, &RULES)?, rules);
+        changes.push(Change::new(&RULES, list));
     }
-    let resources = object(linux, "resources", "linux.resources")?;
-    list::add_rules(array(resources, "devices", "linux.resources.devices")?, rules);
-    Ok(())
+    Ok(changes)
 }
 
 fn device(edit: &DeviceNode, filled: &Filled, user: &Value) -> Value {
