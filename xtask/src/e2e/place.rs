@@ -76,8 +76,7 @@ fn is_installed(program: &str) -> bool {
 
 /// What is kept between runs.
 fn kept() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| build::root().join("target"), PathBuf::from);
-    build::root().join(target).join("e2e")
+    build::target().join("e2e")
 }
 
 /// The program youki, built from its crate: no distribution of ours has it.
