@@ -145,6 +145,7 @@ impl SpecDirs {
             Ok(kind) if kind.is_dir() => return Ok(None),
             Ok(kind) if kind.is_file() => {}
             Ok(_) => return Err(NOT_REGULAR.to_owned()),
+            Err(Errno::NOENT) if !is_link => return Ok(None),
             Err(error) => return Err(cannot_read(error)),
         }
         // Not to wait, should a FIFO have taken its place.

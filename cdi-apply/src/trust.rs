@@ -1,9 +1,12 @@
 //! Trust: whether others than root may change what root relies on. I/O.
 #![expect(clippy::disallowed_methods, reason = "looks at owners and modes")]
 
-use std::fs;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::BorrowedFd;
 
@@ -11,6 +14,10 @@ use rustix::fd::BorrowedFd;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// The extended attribute of an access control list.
+const ACL: &str = "system.posix_acl_access";
+/// As many links as the kernel follows in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 /// Whose files may be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,43 +41,91 @@ pub fn why_untrusted(trust: Trust, opened: BorrowedFd<'_>, path: Option<&Path>) 
     if trust == Trust::Everybody {
         return None;
     }
-    let stat = rustix::fs::fstat(opened).ok()?;
-    let own = why_writable(stat.st_mode, stat.st_uid, stat.st_gid, false);
-    let why = own.map(|why| format!("{why} can change it")).or_else(|| why_replaceable(path?))?;
+    let own = match rustix::fs::fstat(opened) {
+        Ok(stat) => {
+            let has_acl = || rustix::fs::fgetxattr(opened, ACL, &mut [0; 0]).is_ok();
+            who_writes(stat.st_mode, stat.st_uid, stat.st_gid, false, has_acl)
+        }
+        Err(error) => Some(unknown(error)),
+    };
+    let why = own.map(|who| format!("{who} can change it")).or_else(|| why_replaceable(path?))?;
     // Asked for last: hardly ever is there a reason to.
     (!is_user_namespace()).then_some(why)
 }
 
-/// Who may write a file of the host, or put another in its place; `None` if only root may. For a path that cannot be
-/// looked at, `None` as well.
+/// Who may write a file of the host, or put another in its place; `None` if only root may.
 pub fn who_may_change(path: &Path) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
-    let own = why_writable(metadata.mode(), metadata.uid(), metadata.gid(), false);
-    own.map(|why| format!("{why} can change it")).or_else(|| why_replaceable(path))
+    let own = match fs::metadata(path) {
+        Ok(metadata) => who_writes_path(path, &metadata, false),
+        Err(error) => Some(unknown(error)),
+    };
+    own.map(|who| format!("{who} can change it")).or_else(|| why_replaceable(path))
 }
 
-/// Whoever may write a directory above the file may put another in its place.
+/// Whoever may write a directory on the way, or a link, may make the path lead to another file.
 fn why_replaceable(path: &Path) -> Option<String> {
-    let real = fs::canonicalize(path).ok()?;
-    real.ancestors().skip(1).find_map(|dir| {
-        let metadata = fs::metadata(dir).ok()?;
-        let why = why_writable(metadata.mode(), metadata.uid(), metadata.gid(), true)?;
-        Some(format!("{why} can change {}", dir.display()))
-    })
+    on_the_way(path).unwrap_or_else(|error| Some(format!("{} can change {}", unknown(error), path.display())))
+}
+
+/// Goes the way that the kernel goes, link by link.
+fn on_the_way(path: &Path) -> io::Result<Option<String>> {
+    let absolute = std::path::absolute(path)?;
+    let mut ahead: Vec<OsString> = names(&absolute);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    loop {
+        let metadata = fs::symlink_metadata(&at)?;
+        if metadata.is_symlink() {
+            links += 1;
+            if metadata.uid() != 0 {
+                return Ok(Some(format!("user {} can change {}", metadata.uid(), at.display())));
+            }
+            let target = fs::read_link(&at)?;
+            at = if target.is_absolute() { "/".into() } else { at.parent().unwrap_or(Path::new("/")).to_owned() };
+            ahead.extend(names(&target));
+        } else if let Some(who) = who_writes_path(&at, &metadata, true).filter(|_| metadata.is_dir()) {
+            return Ok(Some(format!("{who} can change {}", at.display())));
+        }
+        match ahead.pop() {
+            None => return Ok(None),
+            Some(_) if links > MAX_LINKS => return Err(rustix::io::Errno::LOOP.into()),
+            Some(name) if name == ".." => _ = at.pop(),
+            Some(name) => at.push(name),
+        }
+    }
+}
+
+/// The names of a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
+}
+
+fn who_writes_path(path: &Path, metadata: &Metadata, is_parent: bool) -> Option<String> {
+    let has_acl = || rustix::fs::getxattr(path, ACL, &mut [0; 0]).is_ok();
+    who_writes(metadata.mode(), metadata.uid(), metadata.gid(), is_parent, has_acl)
 }
 
 /// Who else may write; in a sticky directory the entries of others are safe.
-fn why_writable(mode: u32, uid: u32, gid: u32, is_parent: bool) -> Option<String> {
+fn who_writes(mode: u32, uid: u32, gid: u32, is_parent: bool, has_acl: impl Fn() -> bool) -> Option<String> {
     let guarded = is_parent && mode & STICKY != 0;
     if uid != 0 {
         Some(format!("user {uid}"))
     } else if mode & OTHERS_WRITE != 0 && !guarded {
         Some("everybody".to_owned())
-    } else if mode & GROUP_WRITES != 0 && gid != 0 && !guarded {
-        Some(format!("group {gid}"))
+    } else if mode & GROUP_WRITES != 0 && !guarded {
+        // With an access control list these bits are the most that anybody in it has (acl(5)).
+        if gid != 0 {
+            Some(format!("group {gid}"))
+        } else {
+            has_acl().then(|| "whom its access control list names".into())
+        }
     } else {
         None
     }
+}
+
+fn unknown(error: impl Display) -> String {
+    format!("nobody knows who ({error})")
 }
 
 /// Whether root is only the root of a user namespace: what belongs to the real one then belongs to somebody unknown.
@@ -98,13 +153,17 @@ mod tests {
             (0o777, 0, 0, true, Some("everybody")),
         ];
         for (mode, uid, gid, is_parent, expected) in cases {
-            assert_eq!(why_writable(mode, uid, gid, is_parent).as_deref(), expected, "{mode:o} {uid} {gid}");
+            let who = who_writes(mode, uid, gid, is_parent, || false);
+            assert_eq!(who.as_deref(), expected, "{mode:o} {uid} {gid}");
         }
+        assert_eq!(who_writes(0o644, 0, 0, false, || true), None);
+        assert!(who_writes(0o664, 0, 0, false, || true).is_some());
     }
 
     #[test]
     fn the_system_is_roots() {
         assert_eq!(who_may_change(Path::new("/etc/passwd")), None);
-        assert_eq!(who_may_change(Path::new("/nothing")), None);
+        assert_eq!(who_may_change(Path::new("/proc/self/../1/../self")).filter(|who| who.contains("everybody")), None);
+        assert!(who_may_change(Path::new("/nothing")).is_some_and(|who| who.starts_with("nobody knows")));
     }
 }

@@ -449,6 +449,15 @@ fn root_relies_on_nobody_else() {
     };
     let (left, problem) = refused(&link);
     assert!(left == "a" && problem.starts_with("run/b.yaml: everybody can change "), "{left} {problem}");
+    // So does a link in between, which somebody may make lead elsewhere.
+    let link_in_between = |dirs: &Dirs| {
+        fs::rename(dirs.path("run/b.yaml"), dirs.path("b.yaml")).unwrap();
+        symlink(dirs.path("b.yaml"), dirs.path("between")).unwrap();
+        std::os::unix::fs::lchown(dirs.path("between"), Some(1234), None).unwrap();
+        symlink("../between", dirs.path("run/b.yaml")).unwrap();
+    };
+    let (left, problem) = refused(&link_in_between);
+    assert!(left == "a" && problem.starts_with("run/b.yaml: user 1234 can change between;"), "{left} {problem}");
     let above = |dirs: &Dirs| mode(dirs.dir.path().to_owned(), 0o777);
     let (left, problem) = refused(&above);
     assert!(left.is_empty() && problem.lines().count() == 2, "{left} {problem}");
