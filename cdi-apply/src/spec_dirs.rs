@@ -103,6 +103,7 @@ impl SpecDirs {
         match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {
             Ok(opened) => match why_untrusted(self.trust, opened.as_fd(), Some(dir)) {
                 None => Ok(Some(opened)),
+                Some(_) if is_gone(CWD, dir) => Ok(None),
                 Some(why) => Err(refused(&why)),
             },
             Err(Errno::NOENT) => Ok(None),
@@ -156,11 +157,18 @@ impl SpecDirs {
             Err(error) => return Err(cannot_read(error)),
         };
         // The directory is known to be safe; where a link leads is not.
-        if let Some(why) = why_untrusted(self.trust, file.as_fd(), is_link.then_some(path)) {
-            return Err(refused(&why));
+        match why_untrusted(self.trust, file.as_fd(), is_link.then_some(path)) {
+            None => {}
+            Some(_) if is_gone(dir, name) => return Ok(None),
+            Some(why) => return Err(refused(&why)),
         }
         read_limited(&file).map(Some)
     }
+}
+
+/// Whether a path leads nowhere by now.
+fn is_gone(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> bool {
+    rustix::fs::statat(dir, path, AtFlags::empty()).is_err_and(|error| error == Errno::NOENT)
 }
 
 /// What an absolute path in a variable leads to.
