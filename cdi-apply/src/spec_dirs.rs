@@ -103,7 +103,7 @@ impl SpecDirs {
         match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {
             Ok(opened) => match why_untrusted(self.trust, opened.as_fd(), Some(dir)) {
                 None => Ok(Some(opened)),
-                Some(_) if is_gone(CWD, dir) => Ok(None),
+                Some(_) if is_gone(CWD, dir, opened.as_fd()) => Ok(None),
                 Some(why) => Err(refused(&why)),
             },
             Err(Errno::NOENT) => Ok(None),
@@ -159,16 +159,19 @@ impl SpecDirs {
         // The directory is known to be safe; where a link leads is not.
         match why_untrusted(self.trust, file.as_fd(), is_link.then_some(path)) {
             None => {}
-            Some(_) if is_gone(dir, name) => return Ok(None),
+            Some(_) if is_gone(dir, name, file.as_fd()) => return Ok(None),
             Some(why) => return Err(refused(&why)),
         }
         read_limited(&file).map(Some)
     }
 }
 
-/// Whether a path leads nowhere by now.
-fn is_gone(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> bool {
-    rustix::fs::statat(dir, path, AtFlags::empty()).is_err_and(|error| error == Errno::NOENT)
+/// Whether a path leads no longer to what was opened there.
+fn is_gone(dir: BorrowedFd<'_>, path: impl rustix::path::Arg, opened: BorrowedFd<'_>) -> bool {
+    match rustix::fs::statat(dir, path, AtFlags::empty()) {
+        Ok(now) => rustix::fs::fstat(opened).is_ok_and(|then| (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)),
+        Err(error) => error == Errno::NOENT,
+    }
 }
 
 /// What an absolute path in a variable leads to.
