@@ -10,7 +10,7 @@ use super::{MAX_TEXT_BYTES, ParseError, block, flow_depth};
 use crate::spec::Spec;
 
 /// libyaml's scanner takes time in the square of the flow depth; a spec written by a sane tool needs 8.
-pub(super) const MAX_FLOW_DEPTH: usize = 64;
+const MAX_FLOW_DEPTH: usize = 64;
 
 /// The text without its byte order mark, if it is text and not too long.
 pub(super) fn clean(text: &[u8]) -> Result<&str, ParseError> {
