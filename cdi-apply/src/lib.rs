@@ -28,6 +28,8 @@
 pub mod bundle;
 pub mod device_numbers;
 pub mod document;
+#[cfg(feature = "hook")]
+pub mod hook;
 pub mod limited;
 pub mod lint;
 pub mod nodes;

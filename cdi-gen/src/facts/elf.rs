@@ -14,6 +14,12 @@ const MAX_DYNAMIC: u64 = 16 << 10;
 /// Bytes of one string read at most, `PATH_MAX`.
 const MAX_STRING: usize = 4096;
 
+/// Section headers that a sane shared object has at most, bytes of one, and bytes of a section of notes.
+const MAX_SECTIONS: u16 = 1024;
+const MAX_SECTION_HEADER: usize = 256;
+const MAX_NOTES: u64 = 64 << 10;
+
+const SHT_NOTE: u64 = 7;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
@@ -168,6 +174,32 @@ pub fn parse(file: &(impl ReadAt + ?Sized)) -> Result<ElfFacts, ElfError> {
     Ok(ElfFacts { class: elf.class, machine: elf.machine, soname, interpreter })
 }
 
+/// What the notes of an owner say (gABI, "Note Section"), in the order of the file's note sections.
+///
+/// # Errors
+/// As [`parse`]. A damaged note section ends with the notes before the damage.
+pub fn notes(file: &(impl ReadAt + ?Sized), owner: &str) -> Result<Vec<Vec<u8>>, ElfError> {
+    let head = read_range(file, 0, 64)?;
+    let elf = Layout::parse(&head)?;
+    let (at, size, count) = match elf.class {
+        Class::Elf32 => (elf.word(&head, 32, 4), elf.word(&head, 46, 2), elf.word(&head, 48, 2)),
+        Class::Elf64 => (elf.word(&head, 40, 8), elf.word(&head, 58, 2), elf.word(&head, 60, 2)),
+    };
+    let (Some(at), Some(size), Some(count)) = (at, size.map(narrow), count.map(narrow)) else { return Ok(Vec::new()) };
+    if count > MAX_SECTIONS || usize::from(size) > MAX_SECTION_HEADER {
+        return Err(ElfError::Malformed("too many section headers"));
+    }
+    let table = read_range(file, at, usize::from(size) * usize::from(count))?;
+    let mut found = Vec::new();
+    for (offset, size, align) in
+        table.chunks_exact(usize::from(size).max(1)).filter_map(|entry| elf.note_section(entry))
+    {
+        let section = read_range(file, offset, usize::try_from(size.min(MAX_NOTES)).unwrap_or_default())?;
+        elf.notes_of(&section, align, owner, &mut found);
+    }
+    Ok(found)
+}
+
 /// The fields of the ELF header that say how to read the rest.
 struct Layout {
     class: Class,
@@ -250,6 +282,32 @@ impl Layout {
             Class::Elf64 => (self.word(entry, 8, 8)?, self.word(entry, 16, 8)?, self.word(entry, 32, 8)?),
         };
         Some(ProgramHeader { kind, offset, address, file_size })
+    }
+
+    /// Offset, size and alignment of a section of notes; `None` for other sections.
+    fn note_section(&self, entry: &[u8]) -> Option<(u64, u64, usize)> {
+        let (offset, size, align) = match self.class {
+            Class::Elf32 => (self.word(entry, 16, 4)?, self.word(entry, 20, 4)?, self.word(entry, 32, 4)?),
+            Class::Elf64 => (self.word(entry, 24, 8)?, self.word(entry, 32, 8)?, self.word(entry, 48, 8)?),
+        };
+        let align = if align == 8 { 8 } else { 4 };
+        (self.word(entry, 4, 4)? == SHT_NOTE).then_some((offset, size, align))
+    }
+
+    fn notes_of(&self, section: &[u8], align: usize, owner: &str, found: &mut Vec<Vec<u8>>) {
+        let mut rest = section;
+        let field = |note: &[u8], at| self.word(note, at, 4).and_then(|size| usize::try_from(size).ok());
+        while let (Some(name_size), Some(size)) = (field(rest, 0), field(rest, 4)) {
+            let name = rest.get(12..).and_then(|rest| rest.get(..name_size));
+            let start = 12_usize.saturating_add(name_size).checked_next_multiple_of(align);
+            let end = start.and_then(|start| start.checked_add(size));
+            let (Some(name), Some(start), Some(end)) = (name, start, end) else { return };
+            let Some(descriptor) = rest.get(start..end) else { return };
+            if name.strip_suffix(b"\0").unwrap_or(name) == owner.as_bytes() {
+                found.push(descriptor.to_vec());
+            }
+            rest = end.checked_next_multiple_of(align).and_then(|next| rest.get(next..)).unwrap_or_default();
+        }
     }
 
     fn soname(&self, file: &(impl ReadAt + ?Sized), headers: &[ProgramHeader]) -> Result<Option<String>, ElfError> {

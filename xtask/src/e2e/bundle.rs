@@ -66,6 +66,8 @@ pub fn write_config(
     set(&mut config, "/process", "terminal", json!(false));
     set(&mut config, "/process", "rlimits", json!([{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}]));
     set(&mut config, "/linux", "cgroupsPath", json!(cgroup));
+    // As engines do unless they are told otherwise; in a root that cannot be written a hook can make no links.
+    set(&mut config, "/root", "readonly", json!(false));
     let mounts = config.get_mut("mounts").and_then(Value::as_array_mut);
     mounts.context("the runtime's spec has no mounts")?.extend(mount);
     write(&file, &config.to_string())

@@ -46,7 +46,7 @@ pub fn cases(host: &Host) -> Vec<Case> {
     let with_probe =
         |device: &str| Case { devices: vec![device.to_owned(), PROBE.to_owned()], check: Check::Everything };
     let uuid = host.uuid.iter().map(|uuid| with_probe(&format!("nvidia.com/gpu={uuid}")));
-    let everything = ["nvidia.com/gpu=all", "nvidia.com/gpu=0"].map(with_probe);
+    let everything = ["nvidia.com/gpu=all", "nvidia.com/gpu=0", "nvidia.com/hooked=all"].map(with_probe);
     let others = [
         case("nvidia.com/gpu=all", Check::NvidiaSmi),
         case(NO_SUCH_DEVICE, Check::Refused),

@@ -40,6 +40,9 @@ pub const UNASKED: (&str, u32, u32) = ("e2e-unasked", 195, 77);
 pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 /// The spec under test.
 const SPEC: &str = "/etc/cdi/nvidia.yaml";
+/// The same devices with a hook, as a class of their own.
+const HOOKED: &str = "hooked";
+const HOOKED_SPEC: &str = "/etc/cdi/hooked.yaml";
 /// A device whose only edit is a createContainer hook that leaves the container's state here.
 pub const PROBE: &str = "example.com/probe=hook";
 const HOOK_STATE: &str = "hook/state";
@@ -102,7 +105,12 @@ fn make_programs(work: &Path) -> anyhow::Result<()> {
     make_dirs(&work.join("bin"))?;
     let own = std::env::current_exe().context("cannot find this program")?;
     let cdi_gen = std::env::var_os("CDI_GEN").map_or_else(|| release.join("cdi-gen"), PathBuf::from);
-    for (file, name) in [(own, "xtask"), (cdi_gen, "cdi-gen"), (release.join("cdi-apply"), "cdi-apply")] {
+    for (file, name) in [
+        (own, "xtask"),
+        (cdi_gen, "cdi-gen"),
+        (release.join("cdi-apply"), "cdi-apply"),
+        (release.join("cdi-hook"), "cdi-hook"),
+    ] {
         let to = program(work, name);
         fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
     }
@@ -230,7 +238,7 @@ impl Host {
         let nodes = if real { &[][..] } else { &FIXTURE_NODES[..] };
         nodes.iter().chain([&UNASKED]).try_for_each(|(name, major, minor)| make_node(name, *major, *minor))?;
         copy_tree(&work.join(SPECS).join("."), Path::new(SPEC_DIRS[0]))?;
-        generate_spec(work)?;
+        generate_specs(work)?;
         let version = driver_version(&read(Path::new(DRIVER_VERSION))?)?;
         let cdi_version = cdi_specs::parse_yaml(read(Path::new(SPEC))?).context("our own spec")?.cdi_version;
         Ok(Self { version, uuid: uuid()?, real, cdi_version, work: work.to_owned() })
@@ -256,11 +264,15 @@ impl Host {
     }
 }
 
-/// What a user types.
-fn generate_spec(work: &Path) -> anyhow::Result<()> {
-    build::run(
-        Command::new(program(work, "cdi-gen")).args(["generate", "--hooks", "none", "--quiet", "--output", SPEC]),
-    )
+/// What a user types; and the same with a hook that does what the mounts cannot.
+fn generate_specs(work: &Path) -> anyhow::Result<()> {
+    let generate = |flags: &[&str], output: &str| {
+        let mut generate = Command::new(program(work, "cdi-gen"));
+        build::run(generate.args(["generate", "--quiet", "--output", output]).args(flags))
+    };
+    generate(&["--hooks", "none"], SPEC)?;
+    let hook = program(work, "cdi-hook").display().to_string();
+    generate(&["--hooks", "always", "--hook-path", &hook, "--class", HOOKED], HOOKED_SPEC)
 }
 
 /// `NVRM version: … for x86_64  580.159.04  Release Build …`: the first word that is digits and dots.

@@ -1,0 +1,72 @@
+//! cdi-hook, the program: runs as root in each container that is created, and must be quick and trust nothing. I/O.
+//!
+//! ```text
+//! cdi-hook create-container --symlink TARGET LINK --library-dir DIR …    < state
+//! ```
+//!
+//! It loads nothing, runs nothing, and reads no variable. It also takes the arguments of `nvidia-cdi-hook`.
+#![expect(clippy::disallowed_methods, reason = "the process's own arguments, directory and mounts")]
+
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use cdi_apply::hook::root::{Resolver, Root};
+use cdi_apply::hook::{self, peer, state};
+use cdi_specs::ParsedArgs;
+
+/// The arguments make no sense, or there is no container to work on.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("{error:#}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.get(1).is_some_and(|arg| arg == "--version") {
+        println!("cdi-hook {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let Some(parsed) = parse(&args)? else { return Ok(()) };
+    parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
+    let root = state::root(io::stdin().lock())?;
+    // Before anything of the container is touched.
+    std::env::set_current_dir("/").context("cannot go to /")?;
+    let opened = Root::open(&root, Resolver::Kernel);
+    let opened = opened.with_context(|| format!("cannot open the container's root {}", root.display()))?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", opened.dir().as_raw_fd())).unwrap_or(root);
+    let mount_points = hook::mount_points(&mounts, &real.to_string_lossy());
+    for trouble in hook::run(&opened, &parsed.operations, &mount_points) {
+        tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));
+    }
+    Ok(())
+}
+
+/// What is to be done; `None` if that is a command of a newer hook.
+fn parse(args: &[String]) -> anyhow::Result<Option<ParsedArgs>> {
+    if let Some(parsed) = peer::from_args(args) {
+        return Ok(Some(parsed));
+    }
+    match cdi_specs::from_args(args) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(cdi_specs::HookArgsError::Command(command)) if !command.is_empty() => {
+            tell(&format!("unknown command {command}: nothing done"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A closed stderr is no reason to do anything else.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "cdi-hook: {line}");
+}

@@ -1,0 +1,78 @@
+//! Hook: what is done in a container's root between its mounts and its start, in one process. I/O.
+//!
+//! The root belongs to the image, which may be hostile: every step goes through [`Root`]. What cannot be done is
+//! reported, and the container starts: most programs can do without, and those that cannot will say so better.
+
+pub mod application_profile;
+pub mod chmod;
+pub mod cuda_compat;
+pub mod device_nodes;
+pub mod ld_cache;
+pub mod loader;
+pub mod mount_file;
+pub mod peer;
+pub mod root;
+pub mod state;
+pub mod symlink;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use cdi_specs::HookOperation;
+
+use loader::{Libraries, Trouble};
+use root::Root;
+
+/// Does all operations in their order; the loader learns of the libraries at the end, when all are in their places.
+/// Returns what could not be done.
+///
+/// `mount_points` are the container's, as paths in it.
+pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    let mut libraries = Libraries::default();
+    let mut compat = None;
+    mount_points.iter().for_each(|path| note(&mut libraries.came, path));
+    for operation in operations {
+        let (path, done) = match operation {
+            HookOperation::Symlink { target, link } => {
+                note(&mut libraries.came, link);
+                (link.as_str(), symlink::create(root, target, link))
+            }
+            HookOperation::LibraryDir(dir) => {
+                libraries.dirs.push(dir.trim_end_matches('/').to_owned());
+                continue;
+            }
+            HookOperation::CudaCompat { driver_version } => {
+                let found = cuda_compat::dir(root, driver_version);
+                ("/usr/local/cuda/compat", found.map(|dir| compat = dir))
+            }
+            HookOperation::FreezeDeviceNodes => ("/proc/driver/nvidia/params", device_nodes::freeze(root)),
+            HookOperation::ApplicationProfile => ("/etc/nvidia", application_profile::update(root)),
+            HookOperation::Chmod { mode, path } => (path.as_str(), chmod::change(root, path, *mode)),
+        };
+        troubles.extend(done.err().map(|error: io::Error| Trouble { path: path.to_owned(), error }));
+    }
+    libraries.mounted = mount_points.iter().cloned().collect();
+    libraries.dirs.splice(..0, compat);
+    if !libraries.dirs.is_empty() {
+        troubles.extend(loader::add(root, &libraries));
+    }
+    troubles
+}
+
+/// Notes a file by its directory.
+fn note(came: &mut BTreeMap<String, BTreeSet<OsString>>, path: &str) {
+    let path = Path::new(path);
+    let (Some(dir), Some(name)) = (path.parent().and_then(Path::to_str), path.file_name()) else { return };
+    came.entry(dir.to_owned()).or_default().insert(name.to_owned());
+}
+
+/// The mount points below a directory, by the text of `/proc/self/mountinfo`, as paths in it.
+pub fn mount_points(mountinfo: &str, root: &str) -> Vec<String> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(cdi_specs::device_list::unescape);
+    points
+        .filter_map(|point| point.strip_prefix(root).filter(|path| path.starts_with('/')).map(str::to_owned))
+        .collect()
+}

@@ -1,0 +1,317 @@
+//! The loader's cache, `/etc/ld.so.cache`: read, extended and written as `ldconfig` does. Pure.
+//!
+//! glibc's `dl-cache.h` is the definition. Two tables are in the wild: the old one (`ld.so-1.7.0`), which glibc 2.2 and
+//! later read only where there is no other, and the new one (`glibc-ld.so.cache1.1`), alone or behind the old one. We
+//! read each and write the new one alone, as ldconfig has done since 2.32. Behind the strings may stand extensions
+//! (glibc 2.33): the names of the glibc-hwcaps directories, which entries refer to by number, and who wrote the file.
+//!
+//! The loader looks a name up by halving, so the order is part of the format: descending by [`compare_names`], then by
+//! flags; then entries of glibc-hwcaps directories; of those that are left the first one counts.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::ffi::c_char;
+
+const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
+const OLD_HEADER: usize = 16;
+const OLD_ENTRY: usize = 12;
+const NEW_MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+const NEW_HEADER: usize = 48;
+const NEW_ENTRY: usize = 24;
+/// Where the new header tells the byte order, and which one this machine's is.
+const ENDIAN_AT: usize = 28;
+const ENDIAN: u8 = if cfg!(target_endian = "little") { 2 } else { 3 };
+/// Where the new header says that extensions stand.
+const EXTENSIONS_AT: usize = 32;
+const EXTENSIONS_MAGIC: u32 = 0xEAA4_2174;
+const EXTENSION: usize = 16;
+/// The extension whose words are offsets of names.
+const HWCAPS_TAG: u32 = 1;
+/// Set in the hwcap field of an entry that is in a glibc-hwcaps directory; the low half is that directory's number.
+const IN_HWCAPS: u64 = 1 << 62;
+
+/// No name is longer (`PATH_MAX`).
+const MAX_NAME: usize = 4096;
+/// The largest caches seen have some 10,000 entries and 1 MiB.
+pub const MAX_BYTES: usize = 64 << 20;
+const MAX_EXTENSIONS: usize = 16;
+
+/// One line of `ldconfig -p`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'c> {
+    /// Which loaders may use it: word size, machine and C library.
+    pub flags: u32,
+    /// The name that programs ask for.
+    pub name: Cow<'c, [u8]>,
+    /// The file that the loader opens.
+    pub path: Cow<'c, [u8]>,
+    /// Least kernel version; zero since glibc 2.36.
+    pub os_version: u32,
+    /// Processor features that it is for.
+    pub hwcap: u64,
+}
+
+impl Entry<'_> {
+    fn is_in_hwcaps(&self) -> bool {
+        self.hwcap & IN_HWCAPS != 0
+    }
+
+    /// Whether its file is in a directory.
+    pub fn is_in(&self, dir: &[u8]) -> bool {
+        let name = self.path.strip_prefix(dir).and_then(|rest| rest.strip_prefix(b"/"));
+        name.is_some_and(|name| !name.contains(&b'/'))
+    }
+}
+
+/// A cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cache<'c> {
+    /// In the order in which the loader finds them.
+    pub entries: Vec<Entry<'c>>,
+    /// Names of the glibc-hwcaps directories.
+    hwcaps: Vec<&'c [u8]>,
+    /// Extensions that we need not understand: tag, flags and bytes.
+    others: Vec<(u32, u32, Cow<'c, [u8]>)>,
+}
+
+/// Why a file is no cache that can be extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// Another magic number.
+    #[error("not an ld.so.cache")]
+    Magic,
+    /// Of a machine of the other byte order.
+    #[error("an ld.so.cache of another byte order")]
+    ByteOrder,
+    /// A table or a string ends beyond the file.
+    #[error("a damaged ld.so.cache")]
+    Damaged,
+}
+
+impl<'c> Cache<'c> {
+    /// Reads a cache.
+    ///
+    /// # Errors
+    /// The bytes are no cache, or a damaged one.
+    pub fn parse(bytes: &'c [u8]) -> Result<Self, CacheError> {
+        if bytes.starts_with(NEW_MAGIC) {
+            return Self::parse_new(bytes, bytes);
+        }
+        if !bytes.starts_with(OLD_MAGIC) {
+            return Err(CacheError::Magic);
+        }
+        let count = word(bytes, 12)?;
+        let end =
+            count.checked_mul(OLD_ENTRY).and_then(|size| size.checked_add(OLD_HEADER)).ok_or(CacheError::Damaged)?;
+        // The new table is aligned behind the old one, whatever the old one's entries were aligned to.
+        let behind = [8, 4].into_iter().filter_map(|align| bytes.get(end.checked_next_multiple_of(align)?..));
+        match behind.into_iter().find(|rest| rest.starts_with(NEW_MAGIC)) {
+            Some(table) => Self::parse_new(table, bytes),
+            None => Self::parse_old(bytes, count, end),
+        }
+    }
+
+    /// Names of the old table count from its end.
+    fn parse_old(bytes: &'c [u8], count: usize, end: usize) -> Result<Self, CacheError> {
+        let table = bytes.get(OLD_HEADER..end).ok_or(CacheError::Damaged)?;
+        let strings = bytes.get(end..).unwrap_or_default();
+        let entry = |entry: &[u8]| {
+            let (name, path) = (string(strings, word(entry, 4)?)?.into(), string(strings, word(entry, 8)?)?.into());
+            Ok(Entry { flags: number(entry, 0)?, name, path, os_version: 0, hwcap: 0 })
+        };
+        let entries = table.chunks_exact(OLD_ENTRY).take(count).map(entry).collect::<Result<_, _>>()?;
+        Ok(Self { entries, ..Self::default() })
+    }
+
+    /// Names count from the start of the new header, extensions from that of the file.
+    fn parse_new(table: &'c [u8], file: &'c [u8]) -> Result<Self, CacheError> {
+        if !matches!(table.get(ENDIAN_AT), Some(0) | Some(&ENDIAN)) {
+            return Err(CacheError::ByteOrder);
+        }
+        let count = word(table, NEW_MAGIC.len())?;
+        let end = count.checked_mul(NEW_ENTRY).and_then(|size| size.checked_add(NEW_HEADER));
+        let entries = end.and_then(|end| table.get(NEW_HEADER..end)).ok_or(CacheError::Damaged)?;
+        let entry = |entry: &[u8]| {
+            let (name, path) = (string(table, word(entry, 4)?)?.into(), string(table, word(entry, 8)?)?.into());
+            let hwcap = u64::from(number(entry, 16)?) | u64::from(number(entry, 20)?) << 32;
+            let hwcap = if cfg!(target_endian = "little") { hwcap } else { hwcap.rotate_left(32) };
+            Ok(Entry { flags: number(entry, 0)?, name, path, os_version: number(entry, 12)?, hwcap })
+        };
+        let entries = entries.chunks_exact(NEW_ENTRY).map(entry).collect::<Result<_, _>>()?;
+        let mut cache = Self { entries, ..Self::default() };
+        cache.parse_extensions(table, file)?;
+        Ok(cache)
+    }
+
+    fn parse_extensions(&mut self, table: &'c [u8], file: &'c [u8]) -> Result<(), CacheError> {
+        let at = word(table, EXTENSIONS_AT)?;
+        // ldconfig before 2.33 leaves the field zero, and so does one that has nothing to say.
+        let Some(directory) = file.get(at..).filter(|_| at != 0) else { return Ok(()) };
+        if number(directory, 0) != Ok(EXTENSIONS_MAGIC) {
+            return Ok(());
+        }
+        let count = word(directory, 4)?.min(MAX_EXTENSIONS);
+        for extension in directory.get(8..).unwrap_or_default().chunks_exact(EXTENSION).take(count) {
+            let (tag, flags) = (number(extension, 0)?, number(extension, 4)?);
+            let (start, size) = (word(extension, 8)?, word(extension, 12)?);
+            let bytes = start.checked_add(size).and_then(|end| file.get(start..end)).ok_or(CacheError::Damaged)?;
+            if tag == HWCAPS_TAG {
+                let names = bytes.chunks_exact(4).map(|offset| string(table, word(offset, 0)?));
+                self.hwcaps = names.collect::<Result<_, _>>()?;
+            } else {
+                self.others.push((tag, flags, bytes.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a name and flags, wherever their files are.
+    pub fn of(&self, name: &[u8], flags: u32) -> &[Entry<'c>] {
+        let key = |entry: &Entry<'_>| compare_names(name, &entry.name).then_with(|| flags.cmp(&entry.flags));
+        let start = self.entries.partition_point(|entry| key(entry).is_lt());
+        let end = self.entries.partition_point(|entry| key(entry).is_le());
+        self.entries.get(start..end).unwrap_or_default()
+    }
+
+    /// Adds entries; of those with a name that is there already they come first, or last.
+    pub fn add(&mut self, added: Vec<Entry<'c>>, first: bool) {
+        if first {
+            self.entries.splice(..0, added);
+        } else {
+            self.entries.extend(added);
+        }
+        self.entries.sort_by(order);
+    }
+
+    /// The file, or `None` if it would be too long for the format's numbers.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let mut strings = Strings { start: NEW_HEADER + self.entries.len() * NEW_ENTRY, ..Strings::default() };
+        let mut table = Vec::with_capacity(self.entries.len() * NEW_ENTRY);
+        for entry in &self.entries {
+            for number in [entry.flags, strings.add(&entry.name)?, strings.add(&entry.path)?, entry.os_version] {
+                table.extend(number.to_ne_bytes());
+            }
+            table.extend(entry.hwcap.to_ne_bytes());
+        }
+        let mut hwcaps = Vec::new();
+        for name in &self.hwcaps {
+            hwcaps.extend(strings.add(name)?.to_ne_bytes());
+        }
+        let end = strings.start + strings.bytes.len();
+        let extensions_at = if self.hwcaps.is_empty() && self.others.is_empty() { 0 } else { end.next_multiple_of(4) };
+        let mut bytes = NEW_MAGIC.to_vec();
+        bytes.extend(u32::try_from(self.entries.len()).ok()?.to_ne_bytes());
+        bytes.extend(u32::try_from(strings.bytes.len()).ok()?.to_ne_bytes());
+        bytes.extend([ENDIAN, 0, 0, 0]);
+        bytes.extend(u32::try_from(extensions_at).ok()?.to_ne_bytes());
+        bytes.resize(NEW_HEADER, 0);
+        bytes.extend(table);
+        bytes.extend(strings.bytes);
+        if extensions_at != 0 {
+            bytes.resize(extensions_at, 0);
+            self.write_extensions(&mut bytes, hwcaps)?;
+        }
+        Some(bytes)
+    }
+
+    fn write_extensions(&self, bytes: &mut Vec<u8>, hwcaps: Vec<u8>) -> Option<()> {
+        let hwcaps = (!self.hwcaps.is_empty()).then_some((HWCAPS_TAG, 0, Cow::from(hwcaps)));
+        let extensions: Vec<_> = hwcaps.into_iter().chain(self.others.iter().cloned()).collect();
+        let mut at = bytes.len() + 8 + extensions.len() * EXTENSION;
+        let count = u32::try_from(extensions.len()).ok()?;
+        bytes.extend([EXTENSIONS_MAGIC, count].into_iter().flat_map(u32::to_ne_bytes));
+        for (tag, flags, data) in &extensions {
+            let (start, size) = (u32::try_from(at).ok()?, u32::try_from(data.len()).ok()?);
+            bytes.extend([*tag, *flags, start, size].into_iter().flat_map(u32::to_ne_bytes));
+            at += data.len().next_multiple_of(4);
+        }
+        for (_, _, data) in extensions {
+            bytes.extend(&*data);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        Some(())
+    }
+}
+
+/// Strings with their end marks, behind the tables.
+#[derive(Default)]
+struct Strings {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+impl Strings {
+    /// Where a string stands.
+    fn add(&mut self, text: &[u8]) -> Option<u32> {
+        let at = u32::try_from(self.start + self.bytes.len()).ok()?;
+        self.bytes.extend(text);
+        self.bytes.push(0);
+        Some(at)
+    }
+}
+
+/// The order of a cache. It leaves entries that differ in nothing but their path as they stand.
+fn order(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
+    let by_hwcaps = || match (one.is_in_hwcaps(), other.is_in_hwcaps()) {
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        // As ldconfig sorted them: by the directory's name, which only it knows how to weigh.
+        (true, true) => Ordering::Equal,
+        (false, false) => other.hwcap.cmp(&one.hwcap),
+    };
+    compare_names(&other.name, &one.name).then_with(|| other.flags.cmp(&one.flags)).then_with(by_hwcaps)
+}
+
+/// glibc's `_dl_cache_libcmp`: runs of digits count as numbers, and digits come behind all else.
+pub fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
+    let (mut one, mut other) = (one, other);
+    loop {
+        let digits = (leading_digits(one), leading_digits(other));
+        match (digits, one.split_first(), other.split_first()) {
+            ((0, 0), Some((a, rest_of_one)), Some((b, rest_of_other))) if a == b => {
+                (one, other) = (rest_of_one, rest_of_other);
+            }
+            ((0, 0), a, b) => return a.map(|(byte, _)| character(*byte)).cmp(&b.map(|(byte, _)| character(*byte))),
+            ((0, _), ..) => return Ordering::Less,
+            ((_, 0), ..) => return Ordering::Greater,
+            ((a, b), ..) => {
+                let ((number_of_one, rest_of_one), (number_of_other, rest_of_other)) =
+                    (one.split_at(a), other.split_at(b));
+                let by_number = value(number_of_one).cmp(&value(number_of_other));
+                if by_number.is_ne() {
+                    return by_number;
+                }
+                (one, other) = (rest_of_one, rest_of_other);
+            }
+        }
+    }
+}
+
+/// Signed on some machines.
+fn character(byte: u8) -> c_char {
+    c_char::from_ne_bytes([byte])
+}
+
+fn leading_digits(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// As glibc counts, in an `int` that runs over.
+fn value(digits: &[u8]) -> i32 {
+    digits.iter().fold(0, |value: i32, digit| value.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')))
+}
+
+fn number(bytes: &[u8], at: usize) -> Result<u32, CacheError> {
+    let field = at.checked_add(4).and_then(|end| bytes.get(at..end)).ok_or(CacheError::Damaged)?;
+    Ok(u32::from_ne_bytes(field.try_into().map_err(|_| CacheError::Damaged)?))
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<usize, CacheError> {
+    usize::try_from(number(bytes, at)?).map_err(|_| CacheError::Damaged)
+}
+
+fn string(strings: &[u8], at: usize) -> Result<&[u8], CacheError> {
+    let rest = strings.get(at..).ok_or(CacheError::Damaged)?;
+    let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0).ok_or(CacheError::Damaged)?;
+    Ok(rest.get(..end).unwrap_or_default())
+}

@@ -1,0 +1,304 @@
+//! Loader: makes the container's dynamic loader find libraries in further directories. I/O.
+//!
+//! What `ldconfig` would do, without it: no program of the image or the host runs. glibc's cache gets the libraries of the
+//! directories; a file in `/etc/ld.so.conf.d`, always the same, names those that are in no configuration of the image, so
+//! that an `ldconfig` which runs in the container later comes to the same cache. musl has a list of directories instead.
+//! A second start changes nothing, and takes back what is no longer asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use cdi_gen::facts::elf::{self, Class, Machine};
+use cdi_gen::facts::ld_conf::{self, Line};
+use glob::Pattern;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
+
+use super::ld_cache::{self, Cache, CacheError, Entry, compare_names};
+use super::mount_file::Target;
+use super::root::Root;
+use crate::limited;
+
+const CACHE: &str = "/etc/ld.so.cache";
+const CONFIGURATION: &str = "/etc/ld.so.conf";
+/// Ours. It sorts before what images have, as the driver's libraries come before theirs.
+const DROP_IN: &str = "/etc/ld.so.conf.d/00-cdi-hook.conf";
+/// What a configuration without a word of its own says.
+const INCLUDE_ALL: &str = "include /etc/ld.so.conf.d/*.conf\n";
+/// The configuration is the image's: files, and bytes of each, that are read at most.
+const MAX_FILES: usize = 64;
+const MAX_BYTES: usize = 64 << 10;
+/// Files of a directory that are looked at, at most; Debian's own directory has some 20,000 in the largest images.
+const MAX_LIBRARIES: usize = 100_000;
+const FILE_MODE: RawMode = 0o644;
+/// glibc's flags of an entry (`FLAG_ELF_LIBC6` with the machine's).
+const X86_64: u32 = 0x0303;
+const AARCH64: u32 = 0x0a03;
+const I386: u32 = 0x0003;
+/// Where glibc's loader looks without being told, on Debian and its kin and elsewhere; and where musl's does.
+const DEBIAN_DIRS: [&str; 2] = ["/lib", "/usr/lib"];
+const OTHER_DIRS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+const MUSL_DIRS: &str = "/lib:/usr/local/lib:/usr/lib";
+
+/// What went wrong with which file of the container.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The file.
+    pub path: String,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// The directories that the loader is to search, and what came into them.
+#[derive(Debug, Default)]
+pub struct Libraries {
+    /// The first one first.
+    pub dirs: Vec<String>,
+    /// Files that were mounted and links that were made, by directory. In a directory of the image's own nothing else is
+    /// looked at: it may have 20,000 files.
+    pub came: BTreeMap<String, BTreeSet<OsString>>,
+    /// Directories that were mounted as a whole.
+    pub mounted: BTreeSet<String>,
+}
+
+/// Makes the loader find the libraries.
+pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
+    let dirs = &libraries.dirs;
+    let mut troubles = Vec::new();
+    let mut tell = |path: &str, done: io::Result<()>| {
+        troubles.extend(done.err().map(|error| Trouble { path: path.to_owned(), error }));
+    };
+    let musl = musl_machines(root);
+    for machine in &musl {
+        let path = format!("/etc/ld-musl-{machine}.path");
+        tell(&path, add_to_musl(root, &path, dirs));
+    }
+    // Without a loader of its own an image of musl has no use for glibc's cache.
+    if !musl.is_empty() && root.find(Path::new(CACHE)).is_err() {
+        return troubles;
+    }
+    let before = listed(root, Path::new(DROP_IN)).into_iter().collect::<Vec<_>>();
+    let known = known_dirs(root);
+    let unknown: Vec<&String> = dirs.iter().filter(|dir| !known.contains(dir.as_str())).collect();
+    // For an ldconfig that runs in the container, which cannot be where that cannot write.
+    let read_only = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+    tell(DROP_IN, write_drop_in(root, &unknown).or_else(|error| if read_only(&error) { Ok(()) } else { Err(error) }));
+    tell(CACHE, update_cache(root, libraries, &before, &known));
+    troubles
+}
+
+// Configuration
+
+/// The directories that the loader searches, ours left out.
+fn known_dirs(root: &Root) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    if root.find(Path::new("/etc/debian_version")).is_ok() {
+        known.extend(DEBIAN_DIRS.map(str::to_owned));
+        let triplets = [Machine::X86_64, Machine::Aarch64, Machine::I386].into_iter().filter_map(Machine::triplet);
+        known.extend(triplets.flat_map(|triplet| DEBIAN_DIRS.map(|dir| format!("{dir}/{triplet}"))));
+    } else {
+        known.extend(OTHER_DIRS.map(str::to_owned));
+    }
+    let mut pending = vec![PathBuf::from(CONFIGURATION)];
+    let mut seen = BTreeSet::from_iter(pending.clone());
+    while let Some(path) = pending.pop() {
+        for line in ld_conf::parse(&text(root, &path)) {
+            match line {
+                Line::Dir(dir) => _ = known.insert(dir.into_string()),
+                Line::Include(pattern) => {
+                    let files = included(root, &path, &pattern);
+                    pending
+                        .extend(files.into_iter().filter(|file| seen.len() < MAX_FILES && seen.insert(file.clone())));
+                }
+            }
+        }
+    }
+    known
+}
+
+/// The files that an `include` names.
+fn included(root: &Root, from: &Path, pattern: &str) -> Vec<PathBuf> {
+    let path = from.parent().unwrap_or(Path::new("/")).join(pattern);
+    let name = path.file_name().and_then(OsStr::to_str).map(Pattern::new);
+    let (Some(dir), Some(Ok(name))) = (path.parent(), name) else { return Vec::new() };
+    let fits = |file: &OsString| file.to_str().is_some_and(|file| name.matches(file));
+    let files = list(root, dir, fits).unwrap_or_default().into_iter().map(|file| dir.join(file));
+    files.filter(|file| file != Path::new(DROP_IN)).take(MAX_FILES).collect()
+}
+
+fn listed(root: &Root, path: &Path) -> Vec<String> {
+    let dir = |line| if let Line::Dir(dir) = line { Some(dir.into_string()) } else { None };
+    ld_conf::parse(&text(root, path)).into_iter().filter_map(dir).collect()
+}
+
+fn text(root: &Root, path: &Path) -> String {
+    let bytes = root.read_file(path).and_then(|file| limited::read(file, MAX_BYTES)).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Writes our file, or takes it away where it would say nothing.
+fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
+    if dirs.is_empty() {
+        let place = root.place(Path::new(DROP_IN));
+        let Ok(place) = place else { return Ok(()) };
+        return match rustix::fs::unlinkat(&place.dir, &place.name, AtFlags::empty()) {
+            Err(rustix::io::Errno::NOENT) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let text = dirs.iter().fold(String::new(), |text, dir| text + dir + "\n");
+    root.make_place(Path::new(DROP_IN))?.write(text.as_bytes(), FILE_MODE)?;
+    let configuration = root.make_place(Path::new(CONFIGURATION))?;
+    if configuration.stat().is_err() {
+        configuration.write(INCLUDE_ALL.as_bytes(), FILE_MODE)?;
+    }
+    Ok(())
+}
+
+// Cache
+
+fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &BTreeSet<String>) -> io::Result<()> {
+    let bytes = match root.read_file(Path::new(CACHE)) {
+        Ok(file) => limited::read(file, ld_cache::MAX_BYTES)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut cache = read_cache(&bytes)?;
+    let ours = libraries.dirs.iter().chain(before).filter(|dir| !known.contains(dir.as_str()));
+    let ours: BTreeSet<&[u8]> = ours.map(String::as_bytes).collect();
+    cache.entries.retain(|entry| !ours.iter().any(|dir| entry.is_in(dir)));
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for dir in &libraries.dirs {
+        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir);
+        let names = if whole {
+            list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
+        } else {
+            libraries.came.get(dir).into_iter().flatten().filter(|name| is_library(name.as_bytes())).cloned().collect()
+        };
+        let found = entries(root, dir, &names);
+        if known.contains(dir.as_str()) {
+            let held =
+                |entry: &Entry<'_>| cache.of(&entry.name, entry.flags).iter().any(|held| held.path == entry.path);
+            last.extend(found.into_iter().filter(|entry| !held(entry)));
+        } else {
+            first.extend(found);
+        }
+    }
+    cache.add(first, true);
+    cache.add(last, false);
+    let bytes = cache.to_bytes().ok_or(io::ErrorKind::FileTooLarge)?;
+    let written = root.make_place(Path::new(CACHE)).and_then(|place| place.write(&bytes, FILE_MODE));
+    match written {
+        // In a root that is read-only already the loader reads one that is mounted.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Target::find(root, "/etc", "ld.so.cache").map_err(|_| error)?.cover(&bytes)
+        }
+        written => written.map(|_| ()),
+    }
+}
+
+/// A file that is no cache is of no use to the loader either.
+fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
+    match Cache::parse(bytes) {
+        Err(CacheError::Magic) => Ok(Cache::default()),
+        parsed => parsed.map_err(io::Error::other),
+    }
+}
+
+/// An entry for each name under which a library of a directory can be asked for.
+fn entries(root: &Root, dir: &str, names: &[OsString]) -> Vec<Entry<'static>> {
+    let mut entries: Vec<Entry<'static>> = Vec::new();
+    for name in names {
+        let path = Path::new(dir).join(name);
+        let Some((flags, soname)) = identify(root, &path) else { continue };
+        let is_link = root.place(&path).and_then(|place| place.stat());
+        let is_link = is_link.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
+        let mut add = |name: &[u8], file: &[u8]| {
+            let path = [dir.as_bytes(), b"/", file].concat();
+            entries.push(Entry { flags, name: name.to_vec().into(), path: path.into(), os_version: 0, hwcap: 0 });
+        };
+        let soname = soname.unwrap_or_else(|| name.clone().into_vec());
+        if is_link && soname != name.as_bytes() {
+            add(name.as_bytes(), name.as_bytes());
+        }
+        let under_soname = names.iter().any(|name| name.as_bytes() == soname);
+        add(&soname, if under_soname { &soname } else { name.as_bytes() });
+    }
+    // Of two files with a SONAME the later version counts.
+    entries.sort_by(|one, other| {
+        let by_name = (&one.name, one.flags).cmp(&(&other.name, other.flags));
+        by_name.then_with(|| compare_names(&other.path, &one.path))
+    });
+    entries.dedup_by(|one, other| (&one.name, one.flags) == (&other.name, other.flags));
+    entries
+}
+
+/// As ldconfig takes names: `lib…` or `ld-…`, with `.so` in it.
+fn is_library(name: &[u8]) -> bool {
+    (name.starts_with(b"lib") || name.starts_with(b"ld-")) && name.windows(3).any(|part| part == b".so")
+}
+
+/// Flags and SONAME of a library; `None` for what is none, or is for a machine that NVIDIA ships no drivers for.
+fn identify(root: &Root, path: &Path) -> Option<(u32, Option<Vec<u8>>)> {
+    let facts = elf::parse(&root.read_file(path).ok()?).ok()?;
+    let flags = match (facts.machine, facts.class) {
+        (Machine::X86_64, Class::Elf64) => X86_64,
+        (Machine::Aarch64, Class::Elf64) => AARCH64,
+        (Machine::I386, Class::Elf32) => I386,
+        _ => return None,
+    };
+    // A SONAME is a claim of the file; one that is no name would make an entry that leads elsewhere.
+    let is_name = |soname: &String| !soname.is_empty() && !soname.contains('/');
+    Some((flags, facts.soname.filter(is_name).map(String::into_bytes)))
+}
+
+/// Names in a directory; none if it does not exist.
+fn list(root: &Root, dir: &Path, wanted: impl Fn(&OsString) -> bool) -> io::Result<Vec<OsString>> {
+    let found = match root.find(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&found, ".", flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&opened)?.take(MAX_LIBRARIES) {
+        let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
+        if wanted(&name) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+// musl
+
+/// The machines whose musl loader the container has: `/lib/ld-musl-x86_64.so.1`.
+fn musl_machines(root: &Root) -> Vec<String> {
+    let machine = |name: &OsString| {
+        let machine = name.to_str()?.strip_prefix("ld-musl-")?.strip_suffix(".so.1")?;
+        Some(machine.to_owned())
+    };
+    let names = list(root, Path::new("/lib"), |name| machine(name).is_some()).unwrap_or_default();
+    names.iter().filter_map(machine).collect()
+}
+
+/// Appends directories that are not in the list yet. Without a file musl searches what it was built with.
+fn add_to_musl(root: &Root, path: &str, dirs: &[String]) -> io::Result<()> {
+    let held = match root.read_file(Path::new(path)) {
+        Ok(file) => String::from_utf8_lossy(&limited::read(file, MAX_BYTES)?).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => format!("{MUSL_DIRS}\n"),
+        Err(error) => return Err(error),
+    };
+    let known: BTreeSet<&str> = held.split([':', '\n']).collect();
+    let missing = dirs.iter().filter(|dir| !known.contains(dir.as_str()));
+    let more = missing.fold(String::new(), |text, dir| text + dir + "\n");
+    if more.is_empty() {
+        return Ok(());
+    }
+    let line_end = if held.ends_with('\n') || held.is_empty() { "" } else { "\n" };
+    let text = format!("{held}{line_end}{more}");
+    root.make_place(Path::new(path))?.write(text.as_bytes(), FILE_MODE).map(|_| ())
+}

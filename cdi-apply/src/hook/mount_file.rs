@@ -1,0 +1,84 @@
+//! Mount a file: a file of the container that cannot be written, or must not, gets another one mounted over it. I/O.
+//!
+//! A file needs a file system to be on: a small one is mounted over the directory for a moment, before the container has
+//! started, and goes as soon as its file is mounted over the other. Nothing is written into the root, and every mount goes
+//! through a handle.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use super::root::{Place, Root, reopen};
+
+const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Room for the largest cache of a loader; what is not used costs nothing.
+const TMPFS: &std::ffi::CStr = c"size=64m,mode=0755";
+
+/// A file that exists, and the directory that it is in.
+#[derive(Debug)]
+pub struct Target {
+    /// The directory above, and the directory's name in it.
+    dir: Place,
+    /// The directory, under whatever is mounted over it.
+    under: OwnedFd,
+    name: String,
+    /// The file itself.
+    pub file: OwnedFd,
+}
+
+impl Target {
+    /// The regular file `name` in a directory of the container; neither is a link.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(root: &Root, dir: &str, name: &str) -> io::Result<Self> {
+        let place = root.place(Path::new(dir))?;
+        let under = rustix::fs::openat(&place.dir, &place.name, HANDLE | OFlags::DIRECTORY, Mode::empty())?;
+        let file = rustix::fs::openat(&under, name, HANDLE, Mode::empty())?;
+        // Only to be sure that it is one.
+        reopen(&file)?;
+        Ok(Self { dir: place, under, name: name.to_owned(), file })
+    }
+
+    /// Mounts a file that holds these bytes over it, read-only.
+    ///
+    /// # Errors
+    /// The mounts are refused, as they are without CAP_SYS_ADMIN.
+    pub fn cover(&self, bytes: &[u8]) -> io::Result<()> {
+        rustix::mount::mount("tmpfs", path_of(&self.under), "tmpfs", SAFE, Some(TMPFS))?;
+        let top = self.open_dir();
+        let done = top.as_ref().map_err(|error| *error).map_err(io::Error::from).and_then(|top| self.bind(top, bytes));
+        // Whatever happened, the directory's own files must show again.
+        let gone = top.and_then(|top| rustix::mount::unmount(path_of(&top), UnmountFlags::DETACH));
+        done.and(gone.map_err(io::Error::from))
+    }
+
+    /// The directory as the container sees it.
+    fn open_dir(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(&self.dir.dir, &self.dir.name, HANDLE | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    fn bind(&self, top: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(top, &self.name, flags, Mode::from_raw_mode(0o444))?);
+        file.write_all(bytes)?;
+        let source = rustix::fs::openat(top, &self.name, HANDLE, Mode::empty())?;
+        rustix::mount::mount_bind(path_of(&source), path_of(&self.file))?;
+        // The handle on the file is below the mount; the way through the directory leads to what was mounted.
+        let mounted = rustix::fs::openat(&self.under, &self.name, HANDLE, Mode::empty())?;
+        rustix::mount::mount_change(path_of(&mounted), MountPropagationFlags::PRIVATE)?;
+        Ok(rustix::mount::mount_remount(path_of(&mounted), SAFE | MountFlags::BIND | MountFlags::RDONLY, c"")?)
+    }
+}
+
+/// What mount(2) takes for a handle.
+fn path_of(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}

@@ -1,0 +1,302 @@
+//! Root: the container's root directory as a handle, out of which no path leads. I/O.
+//!
+//! An image, or another container that shares a volume with this one, may put links into the root and exchange them at
+//! any moment. No path of the container is therefore ever joined to one of the host: each step is a system call on a
+//! handle that was reached from the root's own. Linux 5.6 does that itself (openat2(2), `RESOLVE_IN_ROOT`); where it does
+//! not, or a seccomp filter forbids it, we walk name by name. Links of procfs that lead anywhere ("magic links",
+//! symlink(7)) are refused by both.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path};
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::limited;
+
+/// As many links as the kernel follows in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// Directories that are made for what is put into them.
+const DIR_MODE: RawMode = 0o755;
+/// A path, and nothing behind it: no device is set going, no FIFO waited for.
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// Who goes from name to name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// openat2(2), and we where it is missing.
+    Kernel,
+    /// We, always.
+    Walk,
+}
+
+/// A container's root directory.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    resolver: Resolver,
+}
+
+/// A place in the root: a directory, and a name in it that may or may not exist.
+#[derive(Debug)]
+pub struct Place {
+    /// The directory.
+    pub dir: OwnedFd,
+    /// One name: no `/`, neither `.` nor `..`.
+    pub name: OsString,
+}
+
+impl Root {
+    /// The directory at a path of the host.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(path: &Path, resolver: Resolver) -> io::Result<Self> {
+        let dir = rustix::fs::openat(CWD, path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Self { dir, resolver })
+    }
+
+    /// The root itself.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// A handle on what a path leads to, links followed to the last.
+    ///
+    /// # Errors
+    /// There is nothing, a link leads in circles, or to where procfs's magic would lead.
+    pub fn find(&self, path: &Path) -> io::Result<OwnedFd> {
+        if self.resolver == Resolver::Kernel {
+            match self.find_by_kernel(path) {
+                // Too old, or kept from it; or a rename that happened meanwhile.
+                Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => {}
+                found => return Ok(found?),
+            }
+        }
+        Ok(Walk::new(self, Missing::Refuse)?.go(path)?.into_dir())
+    }
+
+    fn find_by_kernel(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        rustix::fs::openat2(&self.dir, path, PATH_ONLY, Mode::empty(), resolve)
+    }
+
+    /// The directory that a path's last name is in, links on the way followed; the last name is not looked at.
+    ///
+    /// # Errors
+    /// As [`Root::find`]; or the path ends in `..` or nowhere.
+    pub fn place(&self, path: &Path) -> io::Result<Place> {
+        self.place_with(path, Missing::Refuse)
+    }
+
+    /// The same; directories on the way that are missing are made.
+    ///
+    /// # Errors
+    /// As [`Root::place`]; or a directory cannot be made.
+    pub fn make_place(&self, path: &Path) -> io::Result<Place> {
+        self.place_with(path, Missing::Make)
+    }
+
+    fn place_with(&self, path: &Path, missing: Missing) -> io::Result<Place> {
+        let name = path.file_name().ok_or(Errno::ISDIR)?.to_owned();
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let dir = match self.find(parent) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
+                Walk::new(self, Missing::Make)?.go(parent)?.into_dir()
+            }
+            Err(error) => return Err(error),
+        };
+        if !is(&dir, FileType::Directory)? {
+            return Err(Errno::NOTDIR.into());
+        }
+        Ok(Place { dir, name })
+    }
+
+    /// The directory at a path, made if missing.
+    ///
+    /// # Errors
+    /// As [`Root::make_place`].
+    pub fn make_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.make_place(&path.join("x")).map(|place| place.dir)
+    }
+
+    /// A regular file at a path, opened for reading.
+    ///
+    /// # Errors
+    /// As [`Root::find`]; or it is no regular file.
+    pub fn read_file(&self, path: &Path) -> io::Result<File> {
+        reopen(&self.find(path)?)
+    }
+}
+
+impl Place {
+    /// What stands there, itself and not what it links to.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn stat(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// What the link there says.
+    ///
+    /// # Errors
+    /// It is no link.
+    pub fn read_link(&self) -> io::Result<OsString> {
+        let text = rustix::fs::readlinkat(&self.dir, &self.name, Vec::new())?;
+        Ok(OsString::from_vec(text.into_bytes()))
+    }
+
+    /// Makes a file there hold these bytes: beside what stands there, then in its place. Says whether it did not yet.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or a directory stands there.
+    pub fn write(&self, bytes: &[u8], mode: RawMode) -> io::Result<bool> {
+        if self.holds(bytes) {
+            return Ok(false);
+        }
+        self.exchange(|beside| self.write_beside(beside, bytes, mode)).map(|()| true)
+    }
+
+    /// Has something made under a name beside, and puts that in its place.
+    fn exchange(&self, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
+        let mut beside = OsString::from(".");
+        beside.push(&self.name);
+        beside.push(".cdi-hook");
+        let remove = || _ = rustix::fs::unlinkat(&self.dir, &beside, AtFlags::empty());
+        // What a hook that was killed has left behind.
+        remove();
+        let put = || Ok(rustix::fs::renameat(&self.dir, &beside, &self.dir, &self.name)?);
+        make(&beside).and_then(|()| put()).inspect_err(|_| remove())
+    }
+
+    fn holds(&self, bytes: &[u8]) -> bool {
+        let found = rustix::fs::openat(&self.dir, &self.name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty());
+        let Ok(file) = found.map_err(io::Error::from).and_then(|found| reopen(&found)) else { return false };
+        limited::read(file, bytes.len()).is_ok_and(|held| held == bytes)
+    }
+
+    fn write_beside(&self, beside: &OsStr, bytes: &[u8], mode: RawMode) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&self.dir, beside, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(bytes)?;
+        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Makes a link there that says `target`, which is not looked at. Says whether there was none that says so.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or a directory stands there.
+    pub fn link(&self, target: &OsStr) -> io::Result<bool> {
+        if self.read_link().is_ok_and(|known| known == target) {
+            return Ok(false);
+        }
+        match rustix::fs::symlinkat(target, &self.dir, &self.name) {
+            Err(Errno::EXIST) => {}
+            made => return Ok(made.map(|()| true)?),
+        }
+        self.exchange(|beside| Ok(rustix::fs::symlinkat(target, &self.dir, beside)?)).map(|()| true)
+    }
+}
+
+/// Opens a regular file that a handle was found for: nothing can take its place in between, and no device is opened.
+///
+/// # Errors
+/// It is no regular file, or may not be read.
+pub fn reopen(found: &OwnedFd) -> io::Result<File> {
+    if !is(found, FileType::RegularFile)? {
+        return Err(io::Error::other("no regular file"));
+    }
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+}
+
+fn is(fd: &OwnedFd, kind: FileType) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == kind)
+}
+
+/// What to do with a directory that is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Refuse,
+    Make,
+}
+
+/// A way from the root, name by name.
+struct Walk {
+    /// The root, the directories below it that lead to where we are, and that.
+    way: Vec<OwnedFd>,
+    links: usize,
+    missing: Missing,
+}
+
+impl Walk {
+    fn new(root: &Root, missing: Missing) -> Result<Self, Errno> {
+        Ok(Self { way: vec![rustix::io::fcntl_dupfd_cloexec(&root.dir, 3)?], links: 0, missing })
+    }
+
+    fn go(mut self, path: &Path) -> Result<Self, Errno> {
+        let mut ahead = names(path);
+        while let Some(name) = ahead.pop() {
+            if name == ".." {
+                // The root is above itself.
+                if self.way.len() > 1 {
+                    self.way.pop();
+                }
+                continue;
+            }
+            let found = self.enter(&name)?;
+            if is(&found, FileType::Symlink)? {
+                let target = self.target(&found)?;
+                if target.starts_with(b"/") {
+                    self.way.truncate(1);
+                }
+                ahead.extend(names(Path::new(OsStr::from_bytes(&target))));
+            } else {
+                self.way.push(found);
+            }
+        }
+        Ok(self)
+    }
+
+    /// A handle on a name where we are, itself and not what it links to.
+    fn enter(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        let dir = self.way.last().ok_or(Errno::NOENT)?;
+        let open = || rustix::fs::openat(dir, name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty());
+        match open() {
+            Err(Errno::NOENT) if self.missing == Missing::Make => {
+                match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(DIR_MODE)) {
+                    // Somebody else was faster.
+                    Ok(()) | Err(Errno::EXIST) => open(),
+                    Err(error) => Err(error),
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    fn target(&mut self, link: &OwnedFd) -> Result<Vec<u8>, Errno> {
+        self.links += 1;
+        if self.links > MAX_LINKS || rustix::fs::fstatfs(link)?.f_type == PROC_SUPER_MAGIC {
+            return Err(Errno::LOOP);
+        }
+        Ok(rustix::fs::readlinkat(link, "", Vec::new())?.into_bytes())
+    }
+
+    fn into_dir(mut self) -> OwnedFd {
+        self.way.pop().expect("a way has its root")
+    }
+}
+
+/// The names of a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
+}

@@ -1,0 +1,639 @@
+//! The hook in roots on disk: whatever an image puts into its root, nothing outside is read or written.
+#![cfg(feature = "hook")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests set up files and stop at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cdi_apply::hook::ld_cache::{Cache, Entry};
+use cdi_apply::hook::root::{Resolver, Root};
+use cdi_apply::hook::{self, ld_cache};
+use cdi_specs::HookOperation;
+use tempfile::TempDir;
+use testdata::elf;
+
+/// A container's root, with a directory of the host beside it that must stay as it is.
+struct Image {
+    dir: TempDir,
+}
+
+impl Image {
+    fn new() -> Self {
+        let image = Self { dir: TempDir::new().unwrap() };
+        fs::create_dir_all(image.path("etc")).unwrap();
+        fs::create_dir_all(image.host("outside")).unwrap();
+        fs::write(image.host("outside/canary"), "alive").unwrap();
+        image
+    }
+
+    /// A path in the root.
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join("rootfs").join(path.trim_start_matches('/'))
+    }
+
+    /// A path beside it.
+    fn host(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn root(&self, resolver: Resolver) -> Root {
+        Root::open(&self.path("/"), resolver).unwrap()
+    }
+
+    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn library(&self, path: &str, soname: &str) {
+        self.write(path, elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some(soname), None));
+    }
+
+    fn link(&self, target: impl AsRef<Path>, link: &str) {
+        fs::create_dir_all(self.path(link).parent().unwrap()).unwrap();
+        symlink(target, self.path(link)).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    /// Runs operations without mount points, and tells what went wrong.
+    fn run(&self, operations: &[HookOperation]) -> Vec<String> {
+        let troubles = hook::run(&self.root(Resolver::Kernel), operations, &[]);
+        troubles.iter().map(|trouble| format!("{}: {}", trouble.path, trouble.error)).collect()
+    }
+
+    /// Name and path of each entry of the cache.
+    fn cached(&self) -> Vec<(String, String)> {
+        let bytes = fs::read(self.path("etc/ld.so.cache")).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Cache::parse(&bytes).unwrap().entries.iter().map(|entry| (text(&entry.name), text(&entry.path))).collect()
+    }
+
+    /// All files of the root, with what they hold or link to.
+    fn snapshot(&self) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        let mut pending = vec![self.path("/")];
+        while let Some(dir) = pending.pop() {
+            for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    pending.push(entry.path());
+                }
+                let held = if kind.is_symlink() {
+                    fs::read_link(entry.path()).unwrap().display().to_string()
+                } else if kind.is_file() {
+                    String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned()
+                } else {
+                    String::new()
+                };
+                found.insert(entry.path(), held);
+            }
+        }
+        found
+    }
+
+    fn outside_is_untouched(&self) {
+        let names: Vec<_> =
+            fs::read_dir(self.host("outside")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["canary"]);
+        assert_eq!(fs::read_to_string(self.host("outside/canary")).unwrap(), "alive");
+    }
+}
+
+fn dir(path: &str) -> HookOperation {
+    HookOperation::LibraryDir(path.to_owned())
+}
+
+fn link(target: &str, link: &str) -> HookOperation {
+    HookOperation::Symlink { target: target.to_owned(), link: link.to_owned() }
+}
+
+fn pair(name: &str, path: &str) -> (String, String) {
+    (name.to_owned(), path.to_owned())
+}
+
+// Root
+
+/// Where paths lead in a root full of traps: as the kernel says, and as we walk where there is no openat2(2).
+#[test]
+fn no_path_leads_out_of_the_root() {
+    let image = Image::new();
+    image.write("usr/lib/file", "inside");
+    image.link("/usr/lib", "abs");
+    image.link("usr/lib", "rel");
+    image.link("../../../../../../usr", "above");
+    image.link("abs/../lib", "through");
+    image.link("loop", "loop");
+    image.link("a", "b");
+    image.link("b", "a");
+    image.link(image.host("outside"), "out");
+    image.link("../outside", "out-relative");
+    image.link("/proc/self/root", "magic-text");
+    let cases = [
+        ("usr/lib/file", Some("usr/lib/file")),
+        ("/usr/lib/file", Some("usr/lib/file")),
+        ("/abs/file", Some("usr/lib/file")),
+        ("rel/file", Some("usr/lib/file")),
+        ("above/lib/file", Some("usr/lib/file")),
+        ("through/file", Some("usr/lib/file")),
+        ("../../../usr/lib/../lib/./file", Some("usr/lib/file")),
+        ("/", Some("")),
+        ("..", Some("")),
+        ("", Some("")),
+        ("loop", None),
+        ("a/x", None),
+        ("out/canary", None),
+        ("out-relative/canary", None),
+        ("magic-text/etc", None),
+        ("usr/lib/file/x", None),
+        ("nothing", None),
+    ];
+    for resolver in [Resolver::Kernel, Resolver::Walk] {
+        let root = image.root(resolver);
+        for (path, expected) in cases {
+            let found = root.find(Path::new(path)).ok().map(|fd| {
+                let stat = rustix::fs::fstat(&fd).unwrap();
+                (stat.st_dev, stat.st_ino)
+            });
+            let expected = expected.map(|path| {
+                let metadata = fs::metadata(image.path(path)).unwrap();
+                (metadata.dev(), metadata.ino())
+            });
+            assert_eq!(found, expected, "{path} by {resolver:?}");
+        }
+    }
+}
+
+#[test]
+fn links_of_procfs_lead_nowhere() {
+    for resolver in [Resolver::Kernel, Resolver::Walk] {
+        let root = Root::open(Path::new("/"), resolver).unwrap();
+        for path in ["proc/self/root/etc", "proc/self/cwd", "proc/self/exe", "proc/self/fd/0/x"] {
+            assert!(root.find(Path::new(path)).is_err(), "{path} by {resolver:?}");
+        }
+        assert!(root.find(Path::new("proc/version")).is_ok());
+    }
+}
+
+#[test]
+fn directories_are_made_inside() {
+    for resolver in [Resolver::Kernel, Resolver::Walk] {
+        let image = Image::new();
+        image.link("/new/deep", "link");
+        image.link(image.host("outside"), "out");
+        let root = image.root(resolver);
+        root.make_place(Path::new("/x/y/../z/file")).unwrap().write(b"1", 0o644).unwrap();
+        assert_eq!(image.read("x/z/file"), "1");
+        root.make_place(Path::new("/out/sub/file")).unwrap().write(b"2", 0o644).unwrap();
+        root.make_place(Path::new("/link/file")).unwrap().write(b"3", 0o600).unwrap();
+        assert_eq!(image.read("new/deep/file"), "3");
+        assert_eq!(fs::metadata(image.path("new/deep/file")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(image.path("x/z")).unwrap().permissions().mode() & 0o777, 0o755);
+        image.outside_is_untouched();
+    }
+}
+
+/// A container that shares a volume exchanges a directory for a link to the host while the hook works in it.
+#[test]
+fn rootfs_racer_exchange() {
+    let image = Image::new();
+    fs::create_dir_all(image.path("usr/lib")).unwrap();
+    image.link(image.host("outside"), "evil");
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, other) = (image.path("usr/lib"), image.path("evil"));
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &one,
+                    rustix::fs::CWD,
+                    &other,
+                    rustix::fs::RenameFlags::EXCHANGE,
+                );
+            }
+        });
+        for round in 0..10_000 {
+            let resolver = if round % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
+            let root = image.root(resolver);
+            if let Ok(place) = root.make_place(Path::new("/usr/lib/file")) {
+                let _ = place.write(format!("{round}").as_bytes(), 0o644);
+            }
+            let _ = hook::symlink::create(&root, "libcuda.so.1", "/usr/lib/sub/libcuda.so");
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    image.outside_is_untouched();
+}
+
+// Links, modes
+
+#[test]
+fn links_say_what_they_are_told() {
+    let image = Image::new();
+    image.write("usr/lib/is-a-file", "x");
+    image.link("wrong", "usr/lib/libcuda.so");
+    image.link(image.host("outside"), "out");
+    fs::create_dir(image.path("usr/lib/dir")).unwrap();
+    let operations = [
+        link("libcuda.so.1", "/usr/lib/libcuda.so"),
+        link("/etc/shadow", "/usr/lib/is-a-file"),
+        link("a,b::c", "/new/dir/with, comma"),
+        link("x", "/out/escaped"),
+        link("x", "/usr/lib/dir"),
+    ];
+    let troubles = image.run(&operations);
+    assert_eq!(troubles, ["/usr/lib/dir: Is a directory (os error 21)"]);
+    let says = |path: &str| fs::read_link(image.path(path)).unwrap().display().to_string();
+    assert_eq!(says("usr/lib/libcuda.so"), "libcuda.so.1");
+    assert_eq!(says("usr/lib/is-a-file"), "/etc/shadow");
+    assert_eq!(says("new/dir/with, comma"), "a,b::c");
+    image.outside_is_untouched();
+    // A second start changes nothing, and leaves nothing.
+    let before = image.snapshot();
+    image.run(&operations);
+    assert_eq!(image.snapshot(), before);
+}
+
+#[test]
+fn modes_change_inside_and_give_nobody_anothers_rights() {
+    let image = Image::new();
+    fs::set_permissions(image.host("outside/canary"), fs::Permissions::from_mode(0o600)).unwrap();
+    image.link(image.host("outside/canary"), "dev/evil");
+    image.write("dev/dri/card0", "");
+    let chmod = |path: &str, mode| HookOperation::Chmod { mode, path: path.to_owned() };
+    let troubles = image.run(&[chmod("/dev/dri/card0", 0o4755), chmod("/dev/evil", 0o777), chmod("/nothing", 0o777)]);
+    assert_eq!(troubles, [""; 0]);
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(image.path("dev/dri/card0")), 0o755);
+    assert_eq!(mode(image.host("outside/canary")), 0o600);
+}
+
+// The loader
+
+/// The machine's own cache comes through as it was: the real ldconfig reads the same from ours.
+#[test]
+fn a_real_cache_survives() {
+    let bytes = fs::read("/etc/ld.so.cache").unwrap();
+    let cache = Cache::parse(&bytes).unwrap();
+    assert!(cache.entries.len() > 10);
+    let image = Image::new();
+    let mut sorted = cache.clone();
+    sorted.add(Vec::new(), true);
+    assert_eq!(sorted, cache, "our order is ldconfig's");
+    image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
+    let print = |path: &Path| {
+        let ldconfig = Command::new("/sbin/ldconfig").arg("-p").arg("-C").arg(path).output().unwrap();
+        let printed = String::from_utf8(ldconfig.stdout).unwrap();
+        // The first line has the file's name.
+        printed.split_once('\n').unwrap().1.to_owned()
+    };
+    assert_eq!(print(&image.path("etc/ld.so.cache")), print(Path::new("/etc/ld.so.cache")));
+}
+
+#[test]
+fn caches_of_each_layout_are_read() {
+    let entry = |name: &str| testdata::ld_so_cache::CacheEntry {
+        name: name.into(),
+        path: format!("/usr/lib/{name}"),
+        flags: testdata::ld_so_cache::X86_64,
+    };
+    let entries = [entry("libz.so.1"), entry("libc.so.10"), entry("libc.so.9"), entry("liba.so.1")];
+    for format in
+        [testdata::ld_so_cache::Format::New, testdata::ld_so_cache::Format::Old, testdata::ld_so_cache::Format::Both]
+    {
+        let bytes = testdata::ld_so_cache::write(&entries, format, testdata::ld_so_cache::Endian::Little);
+        let cache = Cache::parse(&bytes).unwrap();
+        let names: Vec<_> =
+            cache.entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+        assert_eq!(names, ["libz.so.1", "libc.so.10", "libc.so.9", "liba.so.1"], "{format:?}");
+        let again = cache.to_bytes().unwrap();
+        assert_eq!(Cache::parse(&again).unwrap().entries, cache.entries);
+        // Damage is told, and never more than that.
+        for end in 0..bytes.len() {
+            let _ = Cache::parse(bytes.get(..end).unwrap());
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
+            let _ = Cache::parse(&damaged);
+        }
+    }
+    let big =
+        testdata::ld_so_cache::write(&entries, testdata::ld_so_cache::Format::New, testdata::ld_so_cache::Endian::Big);
+    assert_eq!(Cache::parse(&big), Err(ld_cache::CacheError::ByteOrder));
+}
+
+#[test]
+fn names_are_ordered_as_glibc_does() {
+    let mut names = ["libc.so.6", "libc.so.10", "libc.so", "libca.so", "lib1.so", "liba.so", "libc-2.so", "ld.so"];
+    names.sort_by(|one, other| ld_cache::compare_names(one.as_bytes(), other.as_bytes()));
+    let expected = ["ld.so", "liba.so", "libc-2.so", "libc.so", "libc.so.6", "libc.so.10", "libca.so", "lib1.so"];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn the_libraries_of_a_new_directory_come_first() {
+    let image = Image::new();
+    image.library("usr/lib/libcuda.so.1", "libcuda.so.1");
+    image.library("usr/local/nvidia/lib64/libcuda.so.580.1", "libcuda.so.1");
+    image.link("libcuda.so.1", "usr/local/nvidia/lib64/libcuda.so");
+    image.library("usr/local/nvidia/lib64/libnvidia-ml.so.580.1", "libnvidia-ml.so.1");
+    image.write("usr/local/nvidia/lib64/libtext.so", "no library");
+    image.write("usr/local/nvidia/lib64/README", "no library");
+    let stub = Entry {
+        flags: 0x0303,
+        name: b"libcuda.so.1".into(),
+        path: b"/usr/lib/libcuda.so.1".into(),
+        os_version: 0,
+        hwcap: 0,
+    };
+    let mut cache = Cache::default();
+    cache.add(vec![stub], true);
+    image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
+    let operations = [link("libcuda.so.580.1", "/usr/local/nvidia/lib64/libcuda.so.1"), dir("/usr/local/nvidia/lib64")];
+    assert_eq!(image.run(&operations), [""; 0]);
+    let home = "/usr/local/nvidia/lib64";
+    let expected = [
+        pair("libnvidia-ml.so.1", &format!("{home}/libnvidia-ml.so.580.1")),
+        pair("libcuda.so.1", &format!("{home}/libcuda.so.1")),
+        pair("libcuda.so.1", "/usr/lib/libcuda.so.1"),
+        pair("libcuda.so", &format!("{home}/libcuda.so")),
+    ];
+    assert_eq!(image.cached(), expected);
+    assert_eq!(image.read("etc/ld.so.conf.d/00-cdi-hook.conf"), format!("{home}\n"));
+    assert_eq!(image.read("etc/ld.so.conf"), "include /etc/ld.so.conf.d/*.conf\n");
+    // A restart changes nothing.
+    let before = image.snapshot();
+    image.run(&operations);
+    assert_eq!(image.snapshot(), before);
+    // What is no longer asked for goes.
+    image.library("opt/other/libcuda.so.1", "libcuda.so.1");
+    assert_eq!(image.run(&[dir("/opt/other")]), [""; 0]);
+    let expected = [pair("libcuda.so.1", "/opt/other/libcuda.so.1"), pair("libcuda.so.1", "/usr/lib/libcuda.so.1")];
+    assert_eq!(image.cached(), expected);
+}
+
+#[test]
+fn a_directory_of_the_image_keeps_its_place() {
+    let image = Image::new();
+    image.write("etc/debian_version", "12\n");
+    image.write("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n");
+    image.write("etc/ld.so.conf.d/local.conf", "# first\n/usr/local/lib\n");
+    let own = |path: &str| Entry {
+        flags: 0x0303,
+        name: b"libcuda.so.1".into(),
+        path: path.as_bytes().to_vec().into(),
+        os_version: 0,
+        hwcap: 0,
+    };
+    let mut cache = Cache::default();
+    cache.add(vec![own("/usr/local/lib/libcuda.so.1")], true);
+    image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
+    let home = "/usr/lib/x86_64-linux-gnu";
+    image.library(&format!("{home}/libcuda.so.580.1"), "libcuda.so.1");
+    image.library(&format!("{home}/libsomething.so.1"), "libsomething.so.1");
+    let operations = [link("libcuda.so.580.1", &format!("{home}/libcuda.so.1")), dir(home)];
+    assert_eq!(image.run(&operations), [""; 0]);
+    let expected =
+        [pair("libcuda.so.1", "/usr/local/lib/libcuda.so.1"), pair("libcuda.so.1", &format!("{home}/libcuda.so.1"))];
+    assert_eq!(image.cached(), expected, "what did not come with the driver is not looked at");
+    assert!(!image.path("etc/ld.so.conf.d/00-cdi-hook.conf").exists());
+}
+
+#[test]
+fn ldcache_symlink_targets() {
+    let image = Image::new();
+    for name in ["ld.so.cache", "ld.so.conf"] {
+        image.link(image.host("outside/canary"), &format!("etc/{name}"));
+    }
+    image.link(image.host("outside"), "etc/ld.so.conf.d");
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    image.run(&[dir("/drv")]);
+    image.outside_is_untouched();
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+}
+
+#[test]
+fn ldcache_fifo_dev_dir() {
+    for kind in ["fifo", "dir", "huge"] {
+        let image = Image::new();
+        let cache = image.path("etc/ld.so.cache");
+        match kind {
+            "fifo" => {
+                let mode = rustix::fs::Mode::RUSR;
+                rustix::fs::mknodat(rustix::fs::CWD, &cache, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            }
+            "dir" => fs::create_dir(&cache).unwrap(),
+            _ => fs::File::create(&cache).unwrap().set_len(1 << 40).unwrap(),
+        }
+        image.library("drv/libcuda.so.1", "libcuda.so.1");
+        let troubles = image.run(&[dir("/drv")]);
+        assert!(
+            kind == "huge" || troubles.iter().all(|trouble| trouble.starts_with("/etc/ld.so.cache: ")),
+            "{troubles:?}"
+        );
+    }
+}
+
+#[test]
+fn ldsoconf_include_bomb() {
+    let image = Image::new();
+    image.write("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\ninclude /etc/ld.so.conf\n");
+    for index in 0..500 {
+        image.write(
+            &format!("etc/ld.so.conf.d/{index}.conf"),
+            "include *.conf\ninclude /etc/ld.so.conf.d/*\n/a\n".repeat(100),
+        );
+    }
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+}
+
+#[test]
+fn a_library_that_lies_about_its_name_makes_no_entry_that_leads_elsewhere() {
+    let image = Image::new();
+    image.library("drv/libevil.so.1", "../../../../etc/evil.so");
+    image.link(image.host("outside/canary"), "drv/libout.so");
+    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+    assert_eq!(image.cached(), [pair("libevil.so.1", "/drv/libevil.so.1")]);
+}
+
+#[test]
+fn musl_has_a_list_of_directories() {
+    let image = Image::new();
+    image.write("lib/ld-musl-x86_64.so.1", "");
+    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+    assert_eq!(image.read("etc/ld-musl-x86_64.path"), "/lib:/usr/local/lib:/usr/lib\n/drv\n");
+    let before = image.snapshot();
+    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+    assert_eq!(image.snapshot(), before);
+    assert!(!image.path("etc/ld.so.cache").exists());
+}
+
+#[test]
+fn cuda_compat_comes_before_the_driver() {
+    let image = Image::new();
+    image.library("usr/local/cuda-13/compat/libcuda.so.590.44.01", "libcuda.so.1");
+    image.link("libcuda.so.590.44.01", "usr/local/cuda-13/compat/libcuda.so.1");
+    image.link("cuda-13", "usr/local/cuda");
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    let compat = |version: &str| HookOperation::CudaCompat { driver_version: version.to_owned() };
+    assert_eq!(image.run(&[compat("580.159.04"), dir("/drv")]), [""; 0]);
+    let first = |image: &Image| image.cached().first().unwrap().1.clone();
+    assert_eq!(first(&image), "/usr/local/cuda/compat/libcuda.so.1");
+    // A later driver needs it no more.
+    assert_eq!(image.run(&[compat("595.10.01"), dir("/drv")]), [""; 0]);
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+}
+
+/// The image's compat directory is a link to the host, where a libcuda lies.
+#[test]
+fn image_compat_symlink_root() {
+    let image = Image::new();
+    let outside = image.host("outside-libraries");
+    fs::create_dir(&outside).unwrap();
+    let library = elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some("libcuda.so.1"), None);
+    fs::write(outside.join("libcuda.so.999.1"), library).unwrap();
+    image.link(&outside, "usr/local/cuda/compat");
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    let compat = HookOperation::CudaCompat { driver_version: "580.1".to_owned() };
+    image.run(&[compat, dir("/drv")]);
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+}
+
+// The program
+
+fn hook(image: &Image, args: &[&str], state: &str) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cdi-hook"));
+    command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped()).current_dir(image.host(""));
+    let mut child = command.spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(state.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_program_finds_the_root_by_the_state() {
+    let image = Image::new();
+    let bundle = image.host("").display().to_string();
+    let made = |args: &[&str], state: &str| {
+        let _ = fs::remove_file(image.path("usr/lib/a.so"));
+        let answer = hook(&image, args, state);
+        assert_eq!(answer, (0, String::new()));
+        fs::read_link(image.path("usr/lib/a.so")).unwrap().display().to_string()
+    };
+    let ours = ["create-container", "--symlink", "a.so.1", "/usr/lib/a.so"];
+    let state = format!(r#"{{"ociVersion": "1.0.2", "id": "c", "bundle": "{bundle}"}}"#);
+    fs::write(image.host("config.json"), r#"{"root": {"path": "rootfs"}}"#).unwrap();
+    assert_eq!(made(&ours, &state), "a.so.1");
+    // crun tells the root itself.
+    fs::write(image.host("config.json"), "{}").unwrap();
+    assert_eq!(made(&ours, &format!(r#"{{"bundle": "{bundle}", "root": "{bundle}/rootfs"}}"#)), "a.so.1");
+    let peers = ["create-symlinks", "--link", "b.so.1::/usr/lib/a.so"];
+    assert_eq!(made(&peers, &format!(r#"{{"bundle": "{bundle}", "root": "rootfs"}}"#)), "b.so.1");
+}
+
+#[test]
+fn what_cannot_be_done_does_not_kill_the_container() {
+    let image = Image::new();
+    let bundle = image.host("").display().to_string();
+    fs::write(image.host("config.json"), r#"{"root": {"path": "rootfs"}}"#).unwrap();
+    let state = format!(r#"{{"bundle": "{bundle}"}}"#);
+    fs::create_dir_all(image.path("dir")).unwrap();
+    let (code, stderr) = hook(&image, &["create-container", "--new-thing", "--symlink", "a", "/dir"], &state);
+    let expected = "cdi-hook: unknown argument --new-thing: passed over\n\
+                    cdi-hook: /dir: Is a directory (os error 21); the container starts without\n";
+    assert_eq!((code, stderr.as_str()), (0, expected));
+    let (code, stderr) = hook(&image, &["something-new", "--x"], &state);
+    assert_eq!((code, stderr.as_str()), (0, "cdi-hook: unknown command something-new: nothing done\n"));
+    // Without a container there is nothing to spare.
+    for (args, state) in [
+        (&["create-container"][..], ""),
+        (&["create-container"], "{}"),
+        (&["create-container"], r#"{"bundle": "relative"}"#),
+        (&["create-container"], r#"{"bundle": "/", "root": "/"}"#),
+        (&["create-container", "--symlink", "a"], state.as_str()),
+        (&[], state.as_str()),
+    ] {
+        assert_eq!(hook(&image, args, state).0, 2, "{args:?} {state}");
+    }
+}
+
+/// Runs the hook in mounts of its own, and then a script in which the root is `rootfs`; `None` where nobody lets us mount.
+fn in_own_mounts(image: &Image, before: &str, args: &str, after: &str) -> Option<(String, String)> {
+    fs::write(image.host("config.json"), r#"{"root": {"path": "rootfs"}}"#).unwrap();
+    fs::write(image.host("state"), format!(r#"{{"bundle": "{}"}}"#, image.host("").display())).unwrap();
+    let as_root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let unshare = |script: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(as_root)
+            .args(["--mount", "--pid", "--fork", "sh", "-e", "-c", script])
+            .current_dir(image.host(""));
+        unshare.output().unwrap()
+    };
+    if !unshare("mount -t tmpfs tmpfs outside").status.success() {
+        println!("skipped: no mounts of our own here");
+        return None;
+    }
+    let script = format!("{before}; {} create-container {args} < state; {after}", env!("CARGO_BIN_EXE_cdi-hook"));
+    let output = unshare(&script);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    assert!(output.status.success(), "{}", text(output.stderr));
+    Some((text(output.stdout), text(output.stderr)))
+}
+
+#[test]
+fn in_a_read_only_root_the_loader_gets_a_cache_that_is_mounted() {
+    let image = Image::new();
+    image.library("drv/libcuda.so.580.1", "libcuda.so.1");
+    image.write("etc/ld.so.cache", Cache::default().to_bytes().unwrap());
+    let before = "mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs";
+    let args = "--symlink libcuda.so.580.1 /drv/libcuda.so.1 --library-dir /drv";
+    let after = "ls -A rootfs/etc; /sbin/ldconfig -p -C rootfs/etc/ld.so.cache | tail -n 1; grep -c tmpfs.*rootfs /proc/self/mounts";
+    let Some((stdout, stderr)) = in_own_mounts(&image, before, args, after) else { return };
+    assert_eq!(stdout, "ld.so.cache\n\tlibcuda.so.1 (libc6,x86-64) => /drv/libcuda.so.580.1\n1\n");
+    assert_eq!(
+        stderr,
+        "cdi-hook: /drv/libcuda.so.1: Read-only file system (os error 30); the container starts without\n"
+    );
+    assert_eq!(fs::read(image.path("etc/ld.so.cache")).unwrap(), Cache::default().to_bytes().unwrap());
+}
+
+/// The real procfs, with a file over the parameters that stands for a driver's; the mount over it is not procfs's.
+#[test]
+fn masked_path_preserved() {
+    let image = Image::new();
+    fs::create_dir_all(image.path("proc")).unwrap();
+    let before = "mount -t proc proc rootfs/proc; mount -t tmpfs tmpfs rootfs/proc/driver; mkdir rootfs/proc/driver/nvidia; \
+                  echo 'ModifyDeviceFiles: 1' > rootfs/proc/driver/nvidia/params";
+    let after = "cat rootfs/proc/driver/nvidia/params";
+    let Some((stdout, stderr)) = in_own_mounts(&image, before, "--freeze-device-nodes", after) else { return };
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("ModifyDeviceFiles: 1\n", ""));
+}
+
+/// An image that has a directory or a link where procfs will not be.
+#[test]
+fn proc_symlink_rootfs() {
+    let image = Image::new();
+    image.link("/proc", "proc-of-image");
+    image.link(image.host("outside"), "proc");
+    fs::create_dir_all(image.host("outside/driver/nvidia")).unwrap();
+    fs::write(image.host("outside/driver/nvidia/params"), "ModifyDeviceFiles: 1\n").unwrap();
+    assert_eq!(image.run(&[HookOperation::FreezeDeviceNodes]), [""; 0]);
+    let held = fs::read_to_string(image.host("outside/driver/nvidia/params")).unwrap();
+    assert_eq!(held, "ModifyDeviceFiles: 1\n");
+}
