@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: the programs as they are shipped. I/O.
 //!
-//! cdi-gen is linked to glibc, since it loads the driver's libraries. cdi-apply is one static file that runs anywhere:
-//! in any container, in an initramfs, on musl, and without the dynamic linker's work at each container start.
+//! cdi-gen is linked to glibc, since it loads the driver's libraries. cdi-apply and cdi-hook are static files that run
+//! anywhere: in any container, in an initramfs, on musl, and without the dynamic linker's work at each container start.
 #![expect(clippy::disallowed_methods, reason = "puts the programs in place")]
 
 use std::fs;
@@ -12,11 +12,15 @@ use anyhow::{Context, ensure};
 
 use crate::build;
 
-/// Builds both and tells where they are.
+/// The static programs.
+const STATIC: [&str; 2] = ["cdi-apply", "cdi-hook"];
+
+/// Builds all and tells where they are.
 pub fn run() -> anyhow::Result<()> {
     let dist = build::target().join("dist");
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
-    for program in [build::release(&["cdi-gen"])?.join("cdi-gen"), cdi_apply()?] {
+    let (dynamic, at) = (build::release(&["cdi-gen"])?.join("cdi-gen"), static_programs()?);
+    for program in std::iter::once(dynamic).chain(STATIC.map(|name| at.join(name))) {
         let to = dist.join(program.file_name().unwrap_or_default());
         let size = fs::copy(&program, &to).with_context(|| format!("cannot copy {}", program.display()))?;
         println!("{}  {} KiB", to.display(), size.div_ceil(1024));
@@ -24,16 +28,18 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The static cdi-apply.
-pub fn cdi_apply() -> anyhow::Result<PathBuf> {
+/// Builds the static programs, and gives the directory that they are in.
+pub fn static_programs() -> anyhow::Result<PathBuf> {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     install(&target)?;
     let package = ["--package", "cdi-apply", "--target", &target];
     build::run(build::cargo().args(["build", "--quiet", "--release", "--locked"]).args(package))?;
-    let program = build::target().join(target).join("release/cdi-apply");
-    let headers = build::output(Command::new("readelf").arg("--program-headers").arg(&program))?;
-    ensure!(!headers.contains("INTERP"), "{} is not static", program.display());
-    Ok(program)
+    let dir = build::target().join(target).join("release");
+    for program in STATIC.map(|name| dir.join(name)) {
+        let headers = build::output(Command::new("readelf").arg("--program-headers").arg(&program))?;
+        ensure!(!headers.contains("INTERP"), "{} is not static", program.display());
+    }
+    Ok(dir)
 }
 
 /// The target's standard library, where rustup can fetch it; a distribution's Rust has packages for that.

@@ -12,11 +12,14 @@ use crate::build;
 
 const CARGO_FUZZ: &str = "0.13.2";
 /// Each target, with the directory of the test data that seeds it beside its own seeds.
-const TARGETS: [(&str, Option<&str>); 4] = [
+const TARGETS: [(&str, Option<&str>); 7] = [
     ("spec_text", Some("testdata/specs")),
     ("config_json", Some("testdata/bundles")),
     ("names", None),
     ("annotations", None),
+    ("ld_so_cache", None),
+    ("elf", None),
+    ("hook_argv", None),
 ];
 /// What no input may take more than: seconds, and MiB.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];

@@ -18,9 +18,14 @@ use crate::e2e::bundle::write_config;
 const VECTOR_ADDITION: &str = include_str!("../gpu/vector-addition.cu");
 /// What it prints when it is right.
 const RIGHT: &str = "vector addition right";
-const IN_CONTAINER: [&str; 3] = ["/bin/sh", "-c", "vector-addition && nvidia-smi -L && ls /dev/nvidia*"];
+const IN_CONTAINER: [&str; 3] = [
+    "/bin/sh",
+    "-c",
+    "vector-addition && nvidia-smi -L && ls /dev/nvidia* && grep ModifyDeviceFiles /proc/driver/nvidia/params",
+];
 /// Where podman looks for specs.
 const SPEC: &str = "/var/run/cdi/nvidia.yaml";
+const HOOKED_SPEC: &str = "/var/run/cdi/hooked.yaml";
 /// Libraries of the host that the CUDA program and nvidia-smi need beside the driver's.
 const HOST_LIBRARIES: [&str; 7] =
     ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1", "libstdc++.so.6"];
@@ -30,7 +35,7 @@ const ROUNDS: &str = "60";
 /// What the host provides.
 #[derive(Debug)]
 pub struct Host {
-    /// Directory with cdi-gen, cdi-apply and spawn-cost.
+    /// Directory with cdi-gen, cdi-apply, cdi-hook and spawn-cost.
     pub programs: PathBuf,
     /// A podman command.
     pub podman: PathBuf,
@@ -51,7 +56,7 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
     let rootfs = rootfs(host, work.path())?;
     let runtimes = if host.runtimes.is_empty() { vec![PathBuf::from("crun")] } else { host.runtimes.clone() };
     for runtime in &runtimes {
-        for device in ["all", "0"] {
+        for device in ["nvidia.com/gpu=all", "nvidia.com/gpu=0", "nvidia.com/hooked=all", "nvidia.com/hooked=0"] {
             container(host, runtime, device, &rootfs, work.path())?;
             bundle(host, runtime, device, &rootfs, work.path())?;
         }
@@ -60,13 +65,16 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
 }
 
 fn generate(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
+    // A hook that the runtime finds wherever it looks from.
+    let hook = fs::canonicalize(host.programs.join("cdi-hook")).context("cannot find cdi-hook")?.display().to_string();
     let run = |arguments: &[&str], file: &Path| {
         println!("$ cdi-gen {} --output {}", arguments.join(" "), file.display());
         build::run(Command::new(cdi_gen).args(arguments).arg("--output").arg(file))
     };
     run(&["generate", "--hooks", "none"], Path::new(SPEC))?;
     fs::copy(SPEC, host.output.join("hook-free.yaml")).context("cannot copy the spec")?;
-    run(&["generate", "--hooks", "always", "--hook-path", "/usr/bin/cdi-hook"], &host.output.join("hooks.yaml"))?;
+    run(&["generate", "--hooks", "always", "--hook-path", &hook, "--class", "hooked"], Path::new(HOOKED_SPEC))?;
+    fs::copy(HOOKED_SPEC, host.output.join("hooks.yaml")).context("cannot copy the spec")?;
     run(&["capture"], &host.output.join("host.tree"))?;
     let asked = host.output.join("nvml.yaml");
     run(&["generate", "--hooks", "none", "--nvml", "always"], &asked)?;
@@ -111,12 +119,12 @@ fn container(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Pa
     let fresh = work.join("fresh");
     build::run(Command::new("rm").arg("-rf").arg(&fresh))?;
     copy_tree(rootfs, &fresh)?;
-    println!("$ podman --runtime {} run --device nvidia.com/gpu={device}", runtime.display());
+    println!("$ podman --runtime {} run --device {device}", runtime.display());
     let mut podman = Command::new("timeout");
     podman.args(["-s", "KILL", "60"]).arg(&host.podman).arg("--runtime").arg(runtime);
-    podman.args(["run", "--rm", "--network=none", "--device", &format!("nvidia.com/gpu={device}"), "--rootfs"]);
+    podman.args(["run", "--rm", "--network=none", "--device", device, "--rootfs"]);
     podman.arg(&fresh).args(IN_CONTAINER);
-    used_the_gpu(&build::output(&mut podman)?)
+    used_the_gpu(device, &build::output(&mut podman)?)
 }
 
 /// The same without an engine: what the runtime calls a spec, injected, and run.
@@ -126,20 +134,23 @@ fn bundle(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Path)
     fs::create_dir(&bundle).context("cannot make the bundle")?;
     copy_tree(rootfs, &bundle.join("rootfs"))?;
     write_config(runtime, &bundle, &IN_CONTAINER.map(str::to_owned), "/cdi-gpu", None)?;
-    println!("$ cdi-apply inject --device nvidia.com/gpu={device}; {} run", runtime.display());
+    println!("$ cdi-apply inject --device {device}; {} run", runtime.display());
     let mut inject = Command::new(host.programs.join("cdi-apply"));
-    inject.args(["inject", "--device", &format!("nvidia.com/gpu={device}"), "--bundle"]).arg(&bundle);
+    inject.args(["inject", "--device", device, "--bundle"]).arg(&bundle);
     build::run(&mut inject)?;
     let config = host.output.join("config.json");
     fs::copy(bundle.join("config.json"), config).context("cannot copy config.json")?;
     let mut run = Command::new("timeout");
     run.args(["-s", "KILL", "60"]).arg(runtime).arg("--root").arg(work.join("state"));
     run.args(["run", "--bundle"]).arg(&bundle).arg("cdi-gpu").current_dir(&bundle);
-    used_the_gpu(&build::output(&mut run)?)
+    used_the_gpu(device, &build::output(&mut run)?)
 }
 
-fn used_the_gpu(printed: &str) -> anyhow::Result<()> {
+/// With a hook the driver was told to make no nodes, too.
+fn used_the_gpu(device: &str, printed: &str) -> anyhow::Result<()> {
     print!("{printed}");
+    let frozen = printed.contains("ModifyDeviceFiles: 0");
+    ensure!(frozen || !device.contains("hooked"), "the container may make device nodes");
     ensure!(printed.contains(RIGHT) && printed.contains("UUID: GPU-"), "the container did not use the GPU");
     Ok(())
 }

@@ -28,7 +28,7 @@ const DEVICE: &str = "nvidia.com/gpu=all";
 /// Measures all.
 pub fn run() -> anyhow::Result<()> {
     let programs = build::release(&["xtask"])?;
-    let shipped = dist::cdi_apply()?;
+    let shipped = dist::static_programs()?.join("cdi-apply");
     let work = tempfile::tempdir().context("cannot make a temporary directory")?;
     one_injection(&programs, &shipped, work.path())?;
     many_files(&programs, &shipped, work.path())
