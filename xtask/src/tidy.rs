@@ -68,6 +68,7 @@ const LIBRARIES: [Library; 2] = [
             "bundle",
             "lint",
             "typed",
+            "hook",
         ],
         pure: &["problem", "registry", "request", "resolve", "nodes", "oci", "document", "lint", "typed"],
     },
