@@ -637,3 +637,75 @@ fn proc_symlink_rootfs() {
     let held = fs::read_to_string(image.host("outside/driver/nvidia/params")).unwrap();
     assert_eq!(held, "ModifyDeviceFiles: 1\n");
 }
+
+/// The mounts of a root that is shared with the host would show there: they are not made.
+#[test]
+fn shared_propagation_leak() {
+    let image = Image::new();
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    image.write("etc/ld.so.cache", Cache::default().to_bytes().unwrap());
+    let before = "mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs; mount --make-shared rootfs";
+    let after = "grep -c 'rootfs/etc' /proc/self/mounts || true";
+    let Some((stdout, stderr)) = in_own_mounts(&image, before, "--library-dir /drv", after) else { return };
+    assert_eq!(stdout, "0\n");
+    assert!(stderr.contains("/etc/ld.so.cache: what is mounted there would show outside the container"), "{stderr}");
+}
+
+#[test]
+fn compat_two_step_mount() {
+    let image = Image::new();
+    let outside = image.host("outside-libraries");
+    fs::create_dir(&outside).unwrap();
+    let library = elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some("libcuda.so.1"), None);
+    fs::write(outside.join("libcuda.so.999.1"), library).unwrap();
+    // One link leads to another, and a library that is itself a link leads outside.
+    image.link(&outside, "step");
+    image.link("/step", "usr/local/cuda/compat");
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    let operations = [HookOperation::CudaCompat { driver_version: "580.1".to_owned() }, dir("/drv")];
+    image.run(&operations);
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+    fs::remove_file(image.path("usr/local/cuda/compat")).unwrap();
+    image.link(outside.join("libcuda.so.999.1"), "usr/local/cuda/compat/libcuda.so.999.1");
+    image.run(&operations);
+    assert_eq!(image.cached(), [pair("libcuda.so.1", "/drv/libcuda.so.1")]);
+}
+
+#[test]
+fn dev_symlink_rootfs() {
+    let image = Image::new();
+    image.link("/dev", "dev-of-image");
+    image.link(image.host("outside"), "dev");
+    let troubles = image.run(&[HookOperation::ApplicationProfile]);
+    assert_eq!(troubles, ["/etc/nvidia: No such file or directory (os error 2)"]);
+    image.outside_is_untouched();
+}
+
+#[test]
+fn prefix_sibling_escape() {
+    let mountinfo = "1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /x/rootfs/usr/lib/libcuda.so.1 rw - ext4 x rw\n\
+                     3 1 0:3 / /x/rootfs-evil/usr/lib/libevil.so rw - ext4 x rw\n4 1 0:4 / /x/rootfs rw - ext4 x rw\n\
+                     5 1 0:5 / /x/rootfs/a\\040b rw - ext4 x rw\n";
+    assert_eq!(hook::mount_points(mountinfo, "/x/rootfs"), ["/usr/lib/libcuda.so.1", "/a b"]);
+}
+
+#[test]
+fn hook_no_leaked_fds() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 7</etc/passwd 9</; exec \"$0\" create-container", env!("CARGO_BIN_EXE_cdi-hook")]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let fds = || {
+        let entries = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let waits_for_the_state = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "cdi-hook\n";
+    let closed = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        waits_for_the_state() && fds() == ["0", "1", "2"]
+    });
+    assert!(closed, "{:?}", fds());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}

@@ -52,6 +52,9 @@ impl Target {
     /// # Errors
     /// The mounts are refused, as they are without CAP_SYS_ADMIN.
     pub fn cover(&self, bytes: &[u8]) -> io::Result<()> {
+        if is_shared(&self.under)? {
+            return Err(io::Error::other("what is mounted there would show outside the container"));
+        }
         rustix::mount::mount("tmpfs", path_of(&self.under), "tmpfs", SAFE, Some(TMPFS))?;
         let top = self.open_dir();
         let done = top.as_ref().map_err(|error| *error).map_err(io::Error::from).and_then(|top| self.bind(top, bytes));
@@ -76,6 +79,18 @@ impl Target {
         rustix::mount::mount_change(path_of(&mounted), MountPropagationFlags::PRIVATE)?;
         Ok(rustix::mount::mount_remount(path_of(&mounted), SAFE | MountFlags::BIND | MountFlags::RDONLY, c"")?)
     }
+}
+
+/// Whether mounts on the file system of a handle propagate to other mount namespaces (mount_namespaces(7)).
+#[expect(clippy::disallowed_methods, reason = "reads what procfs says of this process")]
+fn is_shared(fd: &OwnedFd) -> io::Result<bool> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mount = mounts.lines().find(|line| line.split(' ').next() == Some(id));
+    let mount = mount.ok_or_else(|| io::Error::other("nobody knows what is mounted there"))?;
+    // Optional fields end with a dash.
+    Ok(mount.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
 }
 
 /// What mount(2) takes for a handle.

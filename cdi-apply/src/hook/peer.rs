@@ -27,9 +27,9 @@ pub fn from_args(args: &[String]) -> Option<ParsedArgs> {
     Some(ParsedArgs { operations, unknown: Vec::new() })
 }
 
-/// `target::link`.
+/// `target::link`; what has two marks is nothing that the peer would take.
 fn symlink(value: &str) -> Option<HookOperation> {
-    let (target, link) = value.split_once("::")?;
+    let (target, link) = value.split_once("::").filter(|(_, link)| !link.contains("::"))?;
     Some(HookOperation::Symlink { target: target.to_owned(), link: link.to_owned() })
 }
 
@@ -62,7 +62,7 @@ mod tests {
         let dir = |dir: &str| HookOperation::LibraryDir(dir.into());
         let cases = [
             (
-                "nvidia-cdi-hook create-symlinks --link a.so.1::/usr/lib/a.so --link=b::/c,d --link bad",
+                "nvidia-cdi-hook create-symlinks --link a.so.1::/usr/lib/a.so --link=b::/c,d --link bad --link a::b::c",
                 vec![link("a.so.1", "/usr/lib/a.so"), link("b", "/c,d")],
             ),
             ("nvidia-ctk hook update-ldcache --ldconfig-path x --folder /a -folder /b", vec![dir("/a"), dir("/b")]),
