@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::case::TIME_LIMIT;
 use super::engine::{Engine, Job};
-use super::files::{make_dirs, read, write};
+use super::files::{make_dirs, read, remove_tree, write};
 use super::{fixture, one_line};
 use crate::build;
 
@@ -23,6 +23,8 @@ impl Docker {
     /// Starts the daemon and imports the image.
     pub fn prepare(work: &Path) -> anyhow::Result<Self> {
         let state = work.join("docker");
+        // What another release's daemon has left there is not for this one.
+        remove_tree(&state)?;
         make_dirs(&state)?;
         let socket = state.join("s");
         let name = work.file_name().unwrap_or_default().to_string_lossy();
