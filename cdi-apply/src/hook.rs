@@ -24,6 +24,7 @@ use cdi_specs::HookOperation;
 
 use loader::{Libraries, Trouble};
 use root::Root;
+use symlink::Links;
 
 /// Does all operations in their order; the loader learns of the libraries at the end, when all are in their places.
 /// Returns what could not be done.
@@ -33,12 +34,13 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
     let mut troubles = Vec::new();
     let mut libraries = Libraries::default();
     let mut compat = None;
+    let mut links = Links::new(root);
     mount_points.iter().for_each(|path| note(&mut libraries.came, path));
     for operation in operations {
         let (path, done) = match operation {
             HookOperation::Symlink { target, link } => {
                 note(&mut libraries.came, link);
-                (link.as_str(), symlink::create(root, target, link))
+                (link.as_str(), links.create(target, link))
             }
             HookOperation::LibraryDir(dir) => {
                 libraries.dirs.push(dir.trim_end_matches('/').to_owned());

@@ -13,7 +13,7 @@ mod containerd;
 mod docker;
 mod engine;
 mod files;
-mod fixture;
+pub mod fixture;
 mod outcome;
 mod place;
 mod podman;

@@ -82,7 +82,7 @@ enum Bench {
     Generate,
     /// `cdi-apply inject`, against /bin/true; as root
     Inject,
-    /// `cdi-gen --version`, against /bin/true
+    /// `cdi-gen --version`, against /bin/true; and a container with the hook, against one without; as root
     Start,
 }
 

@@ -17,6 +17,11 @@ use cdi_apply::hook::{self, peer, state};
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
 
+/// musl's allocator would ask the kernel for each few pages.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The arguments make no sense, or there is no container to work on.
 const EXIT_USAGE: u8 = 2;
 

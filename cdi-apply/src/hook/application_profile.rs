@@ -20,7 +20,11 @@ const MAX_NODES: usize = 10_000;
 /// # Errors
 /// `/dev` cannot be read, or the profile not written.
 pub fn update(root: &Root) -> io::Result<()> {
-    let mask = mask(minors(root)?);
+    let minors = match minors(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        minors => minors?,
+    };
+    let mask = mask(minors);
     if mask == 0 {
         return Ok(());
     }

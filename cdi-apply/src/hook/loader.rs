@@ -5,7 +5,7 @@
 //! that an `ldconfig` which runs in the container later comes to the same cache. musl has a list of directories instead.
 //! A second start changes nothing, and takes back what is no longer asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use cdi_gen::facts::elf::{self, Class, Machine};
 use cdi_gen::facts::ld_conf::{self, Line};
 use glob::Pattern;
+use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
 
 use super::ld_cache::{self, Cache, CacheError, Entry, compare_names};
 use super::mount_file::Target;
-use super::root::Root;
+use super::root::{Root, reopen};
 use crate::limited;
 
 const CACHE: &str = "/etc/ld.so.cache";
@@ -210,11 +211,9 @@ fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
 /// An entry for each name under which a library of a directory can be asked for.
 fn entries(root: &Root, dir: &str, names: &[OsString]) -> Vec<Entry<'static>> {
     let mut entries: Vec<Entry<'static>> = Vec::new();
+    let mut files = Files { root, dir, handle: root.find(Path::new(dir)).ok(), known: HashMap::new() };
     for name in names {
-        let path = Path::new(dir).join(name);
-        let Some((flags, soname)) = identify(root, &path) else { continue };
-        let is_link = root.place(&path).and_then(|place| place.stat());
-        let is_link = is_link.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
+        let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
         let mut add = |name: &[u8], file: &[u8]| {
             let path = [dir.as_bytes(), b"/", file].concat();
             entries.push(Entry { flags, name: name.to_vec().into(), path: path.into(), os_version: 0, hwcap: 0 });
@@ -240,9 +239,39 @@ fn is_library(name: &[u8]) -> bool {
     (name.starts_with(b"lib") || name.starts_with(b"ld-")) && name.windows(3).any(|part| part == b".so")
 }
 
-/// Flags and SONAME of a library; `None` for what is none, or is for a machine that NVIDIA ships no drivers for.
-fn identify(root: &Root, path: &Path) -> Option<(u32, Option<Vec<u8>>)> {
-    let facts = elf::parse(&root.read_file(path).ok()?).ok()?;
+/// The files of a directory: each is read once, however many links lead to it.
+struct Files<'r> {
+    root: &'r Root,
+    dir: &'r str,
+    handle: Option<OwnedFd>,
+    known: HashMap<(u64, u64), Option<Library>>,
+}
+
+/// Flags and SONAME.
+type Library = (u32, Option<Vec<u8>>);
+
+impl Files<'_> {
+    /// Whether a name is a link, and what it leads to; `None` for what is no library.
+    fn identify(&mut self, name: &OsStr) -> Option<(bool, Library)> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(self.handle.as_ref()?, name, flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&own).ok()?;
+        let is_link = FileType::from_raw_mode(stat.st_mode).is_symlink();
+        let (found, stat) = if is_link {
+            let found = self.root.find(&Path::new(self.dir).join(name)).ok()?;
+            let stat = rustix::fs::fstat(&found).ok()?;
+            (found, stat)
+        } else {
+            (own, stat)
+        };
+        let library = self.known.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| identify(&found));
+        library.clone().map(|library| (is_link, library))
+    }
+}
+
+/// What a file is; `None` for what is no library, or is for a machine that NVIDIA ships no drivers for.
+fn identify(found: &OwnedFd) -> Option<Library> {
+    let facts = elf::parse(&reopen(found).ok()?).ok()?;
     let flags = match (facts.machine, facts.class) {
         (Machine::X86_64, Class::Elf64) => X86_64,
         (Machine::Aarch64, Class::Elf64) => AARCH64,

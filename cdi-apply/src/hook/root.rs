@@ -194,10 +194,8 @@ impl Place {
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
     pub fn link(&self, target: &OsStr) -> io::Result<bool> {
-        if self.read_link().is_ok_and(|known| known == target) {
-            return Ok(false);
-        }
         match rustix::fs::symlinkat(target, &self.dir, &self.name) {
+            Err(Errno::EXIST) if self.read_link().is_ok_and(|known| known == target) => return Ok(false),
             Err(Errno::EXIST) => {}
             made => return Ok(made.map(|()| true)?),
         }

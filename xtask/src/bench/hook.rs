@@ -1,0 +1,144 @@
+//! `cargo xtask bench start`: what a hook adds to the start of a container. I/O.
+//!
+//! `runc run true` with all devices of a host with an H100, from a spec with a hook and from the same without it, side by
+//! side; in a root of Debian's libc and in one with 20,000 libraries. Each run finds the root as the image has it.
+#![expect(clippy::disallowed_methods, reason = "makes bundles and runs containers")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use testdata::elf;
+
+use super::{measure, print_head, print_row, text};
+use crate::e2e::{bundle, fixture};
+use crate::{build, dist};
+
+/// Milliseconds that the hook may add.
+const LIMIT: f64 = 3.0;
+/// How the hook's program compares with `/bin/true`.
+const START_LIMIT: f64 = 1.0;
+const LIBRARIES: usize = 20_000;
+const ROUNDS: &str = "60";
+const LIBRARY_DIR: &str = "usr/lib/x86_64-linux-gnu";
+
+/// Measures all.
+pub fn run(programs: &Path) -> anyhow::Result<()> {
+    let hook = dist::static_programs()?.join("cdi-hook");
+    let commands = [vec!["/bin/true".to_owned()], vec![text(&hook), "--version".to_owned()]];
+    let costs = measure(programs, "200", &commands)?;
+    let [floor, version] = costs.as_slice() else { return Ok(()) };
+    print_row("cdi-hook --version", version);
+    println!("{:34} {:>19.2}x\n", "  over /bin/true", version.median / floor.median);
+    ensure!(version.median < START_LIMIT * floor.median, "the hook starts slower than /bin/true");
+    let work = tempfile::Builder::new().prefix("cdi-bench-").tempdir().context("cannot make a temporary directory")?;
+    fixture::make(work.path())?;
+    let bench = Bench { programs: programs.to_owned(), hook, work: work.path().to_owned() };
+    bench.lay_out_host()?;
+    print_head();
+    bench.compare("Debian's libc", 0)?;
+    bench.compare("20,000 libraries", LIBRARIES)
+}
+
+struct Bench {
+    programs: PathBuf,
+    hook: PathBuf,
+    work: PathBuf,
+}
+
+impl Bench {
+    /// The host, and its spec as if it were this one's.
+    fn lay_out_host(&self) -> anyhow::Result<()> {
+        let host = testdata::host("h100-capture");
+        let root = self.work.join("host");
+        host.tree.lay_out(&root).context("cannot lay out the host")?;
+        fs::write(self.nodes(), host.tree.device_list()).context("cannot write the device list")?;
+        let program = |name: &str| Command::new(self.programs.join(name));
+        let mut generate = program("cdi-gen");
+        generate.args(["generate", "--quiet", "--hooks", "always", "--hook-path"]).arg(&self.hook);
+        let spec = build::output(generate.arg("--root").arg(&root).arg("--device-nodes").arg(self.nodes()))?;
+        let mut moved: Value = serde_json::to_value(cdi_specs::parse_yaml(spec).context("our own spec")?)?;
+        for edits in all_edits(&mut moved) {
+            for mount in edits.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+                let path = mount.get("hostPath").and_then(Value::as_str).unwrap_or_default();
+                let below = root.join(path.trim_start_matches('/'));
+                mount.as_object_mut().map(|mount| mount.insert("hostPath".to_owned(), text(&below).into()));
+            }
+        }
+        fs::write(self.work.join("spec.json"), moved.to_string()).context("cannot write the spec")
+    }
+
+    fn nodes(&self) -> PathBuf {
+        self.work.join("device-nodes")
+    }
+
+    fn compare(&self, name: &str, libraries: usize) -> anyhow::Result<()> {
+        let with = self.bundle(&format!("with-{libraries}"), libraries)?;
+        let without = self.bundle(&format!("without-{libraries}"), libraries)?;
+        let config = without.join("config.json");
+        let mut document: Value = serde_json::from_slice(&fs::read(&config).context("cannot read config.json")?)?;
+        ensure!(
+            document.as_object_mut().is_some_and(|document| document.remove("hooks").is_some()),
+            "there is no hook"
+        );
+        fs::write(&config, document.to_string()).context("cannot write config.json")?;
+        let costs = measure(&self.programs, ROUNDS, &[self.start(&without), self.start(&with)])?;
+        let [without, with] = costs.as_slice() else { return Ok(()) };
+        print_row(&format!("{name}: without"), without);
+        print_row(&format!("{name}: with the hook"), with);
+        let added = with.median - without.median;
+        println!("{:34} {added:>19.2} ms\n", "  added");
+        ensure!(added < LIMIT, "{added:.2} ms are over the limit of {LIMIT}");
+        Ok(())
+    }
+
+    fn bundle(&self, name: &str, libraries: usize) -> anyhow::Result<PathBuf> {
+        let dir = self.work.join(name);
+        fs::create_dir(&dir).context("cannot make a bundle")?;
+        let rootfs = dir.join("rootfs");
+        build::run(Command::new("cp").arg("-a").arg(fixture::rootfs(&self.work)).arg(&rootfs))?;
+        let library = |index: usize| {
+            let soname = format!("libbench{index}.so.1");
+            let bytes = elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some(&soname), None);
+            fs::write(rootfs.join(LIBRARY_DIR).join(soname), bytes).context("cannot write a library")
+        };
+        (0..libraries).try_for_each(library)?;
+        build::run(Command::new("ldconfig").arg("-r").arg(&rootfs))?;
+        fs::copy(rootfs.join("etc/ld.so.cache"), dir.join("ld.so.cache")).context("cannot copy the cache")?;
+        let command = ["/bin/busybox", "true"].map(str::to_owned);
+        bundle::write_config(Path::new("runc"), &dir, &command, &format!("/cdi-bench-{name}"), None)?;
+        let mut inject = Command::new(dist::static_programs()?.join("cdi-apply"));
+        inject
+            .args(["inject", "--allow-stale", "--device", "nvidia.com/gpu=all", "--spec"])
+            .arg(self.work.join("spec.json"));
+        build::run(inject.arg("--device-nodes").arg(self.nodes()).arg("--bundle").arg(&dir))?;
+        Ok(dir)
+    }
+
+    /// The root as the image has it, and then the container.
+    fn start(&self, bundle: &Path) -> Vec<String> {
+        let (dir, state) = (text(bundle), text(&self.work.join("state")));
+        let script = format!(
+            "cp {dir}/ld.so.cache {dir}/rootfs/etc/ld.so.cache; rm -rf {dir}/rootfs/etc/ld.so.conf.d {dir}/rootfs/etc/ld.so.conf; \
+             exec runc --root {state} run --bundle {dir} cdi-bench"
+        );
+        ["sh", "-c", &script].map(str::to_owned).to_vec()
+    }
+}
+
+/// The common edits and those of the devices.
+fn all_edits(spec: &mut Value) -> Vec<&mut Value> {
+    let Some(spec) = spec.as_object_mut() else { return Vec::new() };
+    let (mut edits, mut devices) = (Vec::new(), Vec::new());
+    for (key, value) in spec {
+        match key.as_str() {
+            "containerEdits" => edits.push(value),
+            "devices" => devices.extend(value.as_array_mut()),
+            _ => {}
+        }
+    }
+    edits.extend(devices.into_iter().flatten().filter_map(|device| device.get_mut("containerEdits")));
+    edits
+}
