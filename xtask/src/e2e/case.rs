@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::engine::{Engine, Job, Plan};
-use super::fixture::{self, CDI_VERSIONS, FIXTURE_NODES, Host, PROBE};
+use super::fixture::{self, CDI_VERSIONS, EVIL, FIXTURE_NODES, Host, PROBE};
 use super::one_line;
 use super::outcome::Row;
 
@@ -32,6 +32,8 @@ pub struct Case {
 pub enum Check {
     /// `gpu-check` finds all that the spec should bring, the hook ran, and the node that was not asked for is denied.
     Everything,
+    /// As above, and no hook loads what the image would have it load (CVE-2025-23266).
+    NotHijacked,
     /// `nvidia-smi -L` lists the GPU.
     NvidiaSmi,
     /// The engine refuses to start.
@@ -47,7 +49,9 @@ pub fn cases(host: &Host) -> Vec<Case> {
         |device: &str| Case { devices: vec![device.to_owned(), PROBE.to_owned()], check: Check::Everything };
     let uuid = host.uuid.iter().map(|uuid| with_probe(&format!("nvidia.com/gpu={uuid}")));
     let everything = ["nvidia.com/gpu=all", "nvidia.com/gpu=0", "nvidia.com/hooked=all"].map(with_probe);
+    let hostile = ["nvidia.com/hooked=all", PROBE, EVIL].map(str::to_owned).to_vec();
     let others = [
+        Case { devices: hostile, check: Check::NotHijacked },
         case("nvidia.com/gpu=all", Check::NvidiaSmi),
         case(NO_SUCH_DEVICE, Check::Refused),
         Case { devices: Vec::new(), check: Check::Nothing },
@@ -106,6 +110,7 @@ impl Case {
         let device = self.devices.first().map_or("none", String::as_str);
         let suffix = match self.check {
             Check::Everything | Check::Nothing => "",
+            Check::NotHijacked => " (LD_PRELOAD)",
             Check::NvidiaSmi => " (nvidia-smi)",
             Check::Refused => " (refused)",
         };
@@ -115,8 +120,8 @@ impl Case {
     /// What a good outcome shows.
     fn good(&self, plan: &Plan) -> &'static str {
         match self.check {
-            Check::Everything if plan.enforces => "ok, hook ran, others denied",
-            Check::Everything => "ok, hook ran",
+            Check::Everything | Check::NotHijacked if plan.enforces => "ok, hook ran, others denied",
+            Check::Everything | Check::NotHijacked => "ok, hook ran",
             Check::NvidiaSmi | Check::Refused | Check::Nothing => "ok",
         }
     }
@@ -125,7 +130,7 @@ impl Case {
         let unasked = fixture::unasked().display().to_string();
         match self.check {
             Check::NvidiaSmi => vec!["nvidia-smi".to_owned(), "-L".to_owned()],
-            Check::Everything | Check::Refused | Check::Nothing => {
+            Check::Everything | Check::NotHijacked | Check::Refused | Check::Nothing => {
                 vec!["gpu-check".to_owned(), host.version.clone(), unasked]
             }
         }
@@ -149,7 +154,8 @@ impl Case {
             Check::NvidiaSmi if printed.contains("GPU 0: ") => Ok(()),
             Check::NvidiaSmi => Err(format!("printed {}", one_line(&printed))),
             Check::Nothing => compare(&nothing(plan), &printed),
-            Check::Everything | Check::Refused => {
+            Check::NotHijacked if host.is_hijacked() => Err("a hook loaded the image's library".to_owned()),
+            Check::Everything | Check::NotHijacked | Check::Refused => {
                 compare(&everything(plan, host), &printed).and_then(|()| hook_ran(host))
             }
         }

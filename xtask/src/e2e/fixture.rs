@@ -46,6 +46,11 @@ const HOOKED_SPEC: &str = "/etc/cdi/hooked.yaml";
 /// A device whose only edit is a createContainer hook that leaves the container's state here.
 pub const PROBE: &str = "example.com/probe=hook";
 const HOOK_STATE: &str = "hook/state";
+/// A device that sets what an image may set for its own process: a library that every program loads which inherits it.
+pub const EVIL: &str = "example.com/evil=preload";
+const EVIL_LIBRARY: &str = "evil.so";
+/// Where that library leaves a mark if it is loaded outside a container.
+const EVIL_MARK: &str = "hook/evil";
 /// Specs that are there all the time, and one of each CDI version.
 const SPECS: &str = "specs";
 const VERSIONS: &str = "versions";
@@ -159,6 +164,11 @@ fn make_specs(work: &Path) -> anyhow::Result<()> {
         "cdiVersion: 0.3.0\nkind: example.com/probe\ndevices:\n- {{name: hook, containerEdits: {{hooks: [{hook}]}}}}\n"
     );
     write(&specs.join("probe.yaml"), &probe)?;
+    let evil = format!(
+        "cdiVersion: 0.3.0\nkind: example.com/evil\ndevices:\n\
+         - {{name: preload, containerEdits: {{env: ['LD_PRELOAD=/proc/self/cwd/{EVIL_LIBRARY}']}}}}\n"
+    );
+    write(&specs.join("evil.yaml"), &evil)?;
     make_dirs(&work.join(VERSIONS))?;
     for version in CDI_VERSIONS {
         let class = version_class(version);
@@ -185,7 +195,16 @@ fn make_rootfs(work: &Path) -> anyhow::Result<()> {
         link("busybox", &rootfs.join("bin").join(applet))?;
     }
     cc("gpu-check.c", &[], &rootfs.join("usr/bin/gpu-check"))?;
+    make_evil(work, &rootfs.join(EVIL_LIBRARY))?;
     build::run(Command::new("ldconfig").arg("-r").arg(&rootfs))
+}
+
+/// The library that must never be loaded outside, and does leave a mark where it is.
+fn make_evil(work: &Path, library: &Path) -> anyhow::Result<()> {
+    let mark = work.join(EVIL_MARK);
+    cc("evil.c", &["-shared", "-fPIC", &format!("-DMARK=\"{}\"", mark.display())], library)?;
+    build::run(Command::new("/bin/true").env("LD_PRELOAD", library))?;
+    fs::remove_file(mark).context("the library leaves no mark")
 }
 
 fn unpack_packages(work: &Path, rootfs: &Path) -> anyhow::Result<()> {
@@ -253,6 +272,11 @@ impl Host {
         let done = run();
         fs::remove_file(&place).with_context(|| format!("cannot remove {}", place.display()))?;
         done
+    }
+
+    /// Whether the image's library was loaded outside the container.
+    pub fn is_hijacked(&self) -> bool {
+        self.work.join(EVIL_MARK).exists()
     }
 
     /// What the probe's hook was told about its container, once.
