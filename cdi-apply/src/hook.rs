@@ -15,14 +15,13 @@ pub mod root;
 pub mod state;
 pub mod symlink;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use cdi_specs::HookOperation;
 
-use loader::{Libraries, Trouble};
+use loader::{Came, Libraries, Trouble};
 use root::Root;
 use symlink::Links;
 
@@ -35,11 +34,11 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
     let mut libraries = Libraries::default();
     let mut compat = None;
     let mut links = Links::new(root);
-    mount_points.iter().for_each(|path| note(&mut libraries.came, path));
+    mount_points.iter().for_each(|path| note(&mut libraries.came, path, None));
     for operation in operations {
         let (path, done) = match operation {
             HookOperation::Symlink { target, link } => {
-                note(&mut libraries.came, link);
+                note(&mut libraries.came, link, Some(target));
                 (link.as_str(), links.create(target, link))
             }
             HookOperation::LibraryDir(dir) => {
@@ -64,11 +63,11 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
     troubles
 }
 
-/// Notes a file by its directory.
-fn note(came: &mut BTreeMap<String, BTreeSet<OsString>>, path: &str) {
+/// Notes a file by its directory, and of a link what it says.
+fn note(came: &mut BTreeMap<String, Came>, path: &str, target: Option<&String>) {
     let path = Path::new(path);
     let (Some(dir), Some(name)) = (path.parent().and_then(Path::to_str), path.file_name()) else { return };
-    came.entry(dir.to_owned()).or_default().insert(name.to_owned());
+    came.entry(dir.to_owned()).or_default().insert(name.to_owned(), target.cloned());
 }
 
 /// The mount points below a directory, by the text of `/proc/self/mountinfo`, as paths in it.

@@ -58,7 +58,7 @@ pub fn generate() -> anyhow::Result<()> {
             print_row(&format!("{name}: {what}"), cost);
         }
         let [generate, floor] = pair else { continue };
-        println!("{:34} {:>19.2}x   ({})\n", "  over its floor", generate.median / floor.median, host.name);
+        println!("{:44} {:>19.2}x   ({})\n", "  over its floor", generate.median / floor.median, host.name);
         within(generate.median / floor.median, FLOOR_LIMIT)?;
     }
     if let [_, _, sixteen, _, one, _] = *medians.as_slice() {
@@ -77,7 +77,7 @@ pub fn start() -> anyhow::Result<()> {
     print_head();
     print_row("/bin/true", floor);
     print_row("cdi-gen --version", version);
-    println!("{:34} {:>19.2}x\n", "  over /bin/true", version.median / floor.median);
+    println!("{:44} {:>19.2}x\n", "  over /bin/true", version.median / floor.median);
     within(version.median / floor.median, START_LIMIT)?;
     hook::run(&programs)
 }
@@ -91,11 +91,11 @@ fn within(ratio: f64, limit: f64) -> anyhow::Result<()> {
 const SIXTEEN: &str = "sixteen-gpus";
 
 fn print_head() {
-    println!("{:34} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
+    println!("{:44} {:>9} {:>9} {:>9} {:>9}", "whole process, ms", "least", "median", "greatest", "peak KiB");
 }
 
 fn print_row(name: &str, cost: &Cost) {
-    println!("{name:34} {:>9.2} {:>9.2} {:>9.2} {:>9}", cost.least, cost.median, cost.greatest, cost.peak_kib);
+    println!("{name:44} {:>9.2} {:>9.2} {:>9.2} {:>9}", cost.least, cost.median, cost.greatest, cost.peak_kib);
 }
 
 fn text(path: &Path) -> String {

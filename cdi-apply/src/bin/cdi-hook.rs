@@ -7,6 +7,7 @@
 //! It loads nothing, runs nothing, and reads no variable. It also takes the arguments of `nvidia-cdi-hook`.
 #![expect(clippy::disallowed_methods, reason = "the process's own arguments, directory and mounts")]
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root};
 use cdi_apply::hook::{self, peer, state};
+use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
 
@@ -22,6 +24,8 @@ use rustix::fs::Mode;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+/// Hosts with thousands of containers have some MiB.
+const MAX_MOUNTINFO: usize = 64 << 20;
 /// The arguments make no sense, or there is no container to work on.
 const EXIT_USAGE: u8 = 2;
 
@@ -50,7 +54,8 @@ fn run() -> anyhow::Result<()> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let opened = Root::open(&root, Resolver::Kernel);
     let opened = opened.with_context(|| format!("cannot open the container's root {}", root.display()))?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = File::open("/proc/self/mountinfo").and_then(|file| limited::read(file, MAX_MOUNTINFO));
+    let mounts = String::from_utf8(mounts.unwrap_or_default()).unwrap_or_default();
     let real = std::fs::read_link(format!("/proc/self/fd/{}", opened.dir().as_raw_fd())).unwrap_or(root);
     let mount_points = hook::mount_points(&mounts, &real.to_string_lossy());
     for trouble in hook::run(&opened, &parsed.operations, &mount_points) {

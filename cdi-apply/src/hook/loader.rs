@@ -57,12 +57,15 @@ pub struct Trouble {
 pub struct Libraries {
     /// The first one first.
     pub dirs: Vec<String>,
-    /// Files that were mounted and links that were made, by directory. In a directory of the image's own nothing else is
-    /// looked at: it may have 20,000 files.
-    pub came: BTreeMap<String, BTreeSet<OsString>>,
+    /// Files that were mounted and links that were made, by directory; of a link what it says. In a directory of the
+    /// image's own nothing else is looked at: it may have 20,000 files.
+    pub came: BTreeMap<String, Came>,
     /// Directories that were mounted as a whole.
     pub mounted: BTreeSet<String>,
 }
+
+/// Files, and links with what they say.
+pub type Came = BTreeMap<OsString, Option<String>>;
 
 /// Makes the loader find the libraries.
 pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
@@ -170,15 +173,16 @@ fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &B
     let ours = libraries.dirs.iter().chain(before).filter(|dir| !known.contains(dir.as_str()));
     let ours: BTreeSet<&[u8]> = ours.map(String::as_bytes).collect();
     cache.entries.retain(|entry| !ours.iter().any(|dir| entry.is_in(dir)));
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let (mut first, mut last, nothing) = (Vec::new(), Vec::new(), Came::new());
     for dir in &libraries.dirs {
+        let came = libraries.came.get(dir).unwrap_or(&nothing);
         let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir);
         let names = if whole {
             list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
         } else {
-            libraries.came.get(dir).into_iter().flatten().filter(|name| is_library(name.as_bytes())).cloned().collect()
+            came.keys().filter(|name| is_library(name.as_bytes())).cloned().collect()
         };
-        let found = entries(root, dir, &names);
+        let found = entries(root, dir, &names, came);
         if known.contains(dir.as_str()) {
             let held =
                 |entry: &Entry<'_>| cache.of(&entry.name, entry.flags).iter().any(|held| held.path == entry.path);
@@ -209,9 +213,9 @@ fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
 }
 
 /// An entry for each name under which a library of a directory can be asked for.
-fn entries(root: &Root, dir: &str, names: &[OsString]) -> Vec<Entry<'static>> {
+fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry<'static>> {
     let mut entries: Vec<Entry<'static>> = Vec::new();
-    let mut files = Files { root, dir, handle: root.find(Path::new(dir)).ok(), known: HashMap::new() };
+    let mut files = Files { root, dir, handle: root.find(Path::new(dir)).ok(), came, known: HashMap::new() };
     for name in names {
         let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
         let mut add = |name: &[u8], file: &[u8]| {
@@ -244,7 +248,9 @@ struct Files<'r> {
     root: &'r Root,
     dir: &'r str,
     handle: Option<OwnedFd>,
-    known: HashMap<(u64, u64), Option<Library>>,
+    came: &'r Came,
+    /// By name.
+    known: HashMap<OsString, Option<(bool, Library)>>,
 }
 
 /// Flags and SONAME.
@@ -253,19 +259,27 @@ type Library = (u32, Option<Vec<u8>>);
 impl Files<'_> {
     /// Whether a name is a link, and what it leads to; `None` for what is no library.
     fn identify(&mut self, name: &OsStr) -> Option<(bool, Library)> {
+        if let Some(known) = self.known.get(name) {
+            return known.clone();
+        }
+        // So that a link which leads to itself ends.
+        self.known.insert(name.to_owned(), None);
+        // What we have made ourselves need not be asked for.
+        let beside = self.came.get(name).and_then(Option::as_ref).filter(|target| !target.contains('/'));
+        let found = match beside {
+            Some(target) => self.identify(OsStr::new(target)).map(|(_, library)| (true, library)),
+            None => self.look(name),
+        };
+        self.known.insert(name.to_owned(), found.clone());
+        found
+    }
+
+    fn look(&self, name: &OsStr) -> Option<(bool, Library)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = rustix::fs::openat(self.handle.as_ref()?, name, flags, Mode::empty()).ok()?;
-        let stat = rustix::fs::fstat(&own).ok()?;
-        let is_link = FileType::from_raw_mode(stat.st_mode).is_symlink();
-        let (found, stat) = if is_link {
-            let found = self.root.find(&Path::new(self.dir).join(name)).ok()?;
-            let stat = rustix::fs::fstat(&found).ok()?;
-            (found, stat)
-        } else {
-            (own, stat)
-        };
-        let library = self.known.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| identify(&found));
-        library.clone().map(|library| (is_link, library))
+        let is_link = FileType::from_raw_mode(rustix::fs::fstat(&own).ok()?.st_mode).is_symlink();
+        let found = if is_link { self.root.find(&Path::new(self.dir).join(name)).ok()? } else { own };
+        identify(&found).map(|library| (is_link, library))
     }
 }
 

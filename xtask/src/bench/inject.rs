@@ -57,7 +57,7 @@ fn one_injection(programs: &Path, shipped: &Path, work: &Path) -> anyhow::Result
     print_row("/bin/true", floor);
     print_row("cdi-apply --version", version);
     print_row("cdi-apply inject", inject);
-    println!("{:34} {:>19.2}x\n", "  over /bin/true", inject.median / floor.median);
+    println!("{:44} {:>19.2}x\n", "  over /bin/true", inject.median / floor.median);
 
     let mut in_process = Command::new(programs.join("inject-cost"));
     in_process.arg(&specs).arg(&config).arg(DEVICE);

@@ -43,13 +43,13 @@ fn main() -> anyhow::Result<()> {
         }
     }
     let mut sum = 0.0;
-    println!("{:34} {:>9}", "within a process, ms", "median");
+    println!("{:44} {:>9}", "within a process, ms", "median");
     for (stage, mut span) in STAGES.iter().zip(spans) {
         span.sort_unstable();
         let median = span.get(ROUNDS / 2).map_or(0.0, |median| median.as_secs_f64() * 1000.0);
-        println!("{stage:34} {median:>9.3}");
+        println!("{stage:44} {median:>9.3}");
         sum += median;
     }
-    println!("{:34} {sum:>9.3}", "  all together");
+    println!("{:44} {sum:>9.3}", "  all together");
     Ok(())
 }
