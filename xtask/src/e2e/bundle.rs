@@ -1,6 +1,7 @@
 //! Bundles: `cdi-apply inject` into what `RUNTIME spec` writes, and `RUNTIME run`. I/O.
 #![expect(clippy::disallowed_methods, reason = "runs OCI runtimes")]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -17,13 +18,15 @@ use crate::build;
 pub struct Bundles {
     work: PathBuf,
     cdi_apply: PathBuf,
+    /// Containers so far.
+    started: Cell<u32>,
 }
 
 impl Bundles {
     /// Makes it.
     pub fn prepare(work: &Path) -> anyhow::Result<Self> {
         make_dirs(&work.join("bundles"))?;
-        Ok(Self { work: work.to_owned(), cdi_apply: fixture::program(work, "cdi-apply") })
+        Ok(Self { work: work.to_owned(), cdi_apply: fixture::program(work, "cdi-apply"), started: Cell::default() })
     }
 
     fn runtime(&self, runtime: &str) -> PathBuf {
@@ -92,9 +95,12 @@ impl Engine for Bundles {
             remove_tree(&bundle)?;
             return Ok(refused);
         }
+        // One that hangs and is killed leaves its state behind.
+        self.started.set(self.started.get() + 1);
+        let name = format!("cdi-e2e-{}", self.started.get());
         let mut run = Command::new("timeout");
         run.args(["-s", "KILL", TIME_LIMIT]).arg(self.runtime(runtime));
-        run.arg("--root").arg(self.work.join("bundles/state")).args(["run", "--bundle"]).arg(&bundle).arg("cdi-e2e");
+        run.arg("--root").arg(self.work.join("bundles/state")).args(["run", "--bundle"]).arg(&bundle).arg(name);
         let output = run.current_dir(&bundle).output().with_context(|| format!("cannot run {runtime}"))?;
         remove_tree(&bundle)?;
         Ok(output)
