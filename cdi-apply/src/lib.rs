@@ -34,6 +34,7 @@ pub mod limited;
 pub mod lint;
 pub mod nodes;
 pub mod oci;
+mod path_names;
 pub mod problem;
 pub mod registry;
 pub mod request;

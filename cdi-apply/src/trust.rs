@@ -6,9 +6,11 @@ use std::fmt::Display;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fd::BorrowedFd;
+
+use crate::path_names::names;
 
 /// Bits of a mode.
 const GROUP_WRITES: u32 = 0o020;
@@ -92,12 +94,6 @@ fn on_the_way(path: &Path) -> io::Result<Option<String>> {
             Some(name) => at.push(name),
         }
     }
-}
-
-/// The names of a path, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
-    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn who_writes_path(path: &Path, metadata: &Metadata, is_parent: bool) -> Option<String> {

@@ -56,6 +56,7 @@ const LIBRARIES: [Library; 2] = [
         order: &[
             "problem",
             "limited",
+            "path_names",
             "trust",
             "spec_dirs",
             "registry",
@@ -70,7 +71,7 @@ const LIBRARIES: [Library; 2] = [
             "typed",
             "hook",
         ],
-        pure: &["problem", "registry", "request", "resolve", "nodes", "oci", "document", "lint", "typed"],
+        pure: &["problem", "path_names", "registry", "request", "resolve", "nodes", "oci", "document", "lint", "typed"],
     },
 ];
 /// Words that mark unfinished or empty work.

@@ -10,13 +10,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::limited;
+use crate::path_names::names;
 
 /// As many links as the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -303,10 +304,4 @@ impl Walk {
     fn into_dir(mut self) -> OwnedFd {
         self.way.pop().expect("a way has its root")
     }
-}
-
-/// The names of a path, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
-    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
 }
