@@ -85,6 +85,10 @@ impl Job<'_> {
         let registry = ManuallyDrop::new(query::registry(&self.texts, &asked)?);
         let resolved = cdi_apply::resolve(&registry, &asked)?;
         let edits = resolved.edits();
+        if edits.is_empty() {
+            let text = String::from_utf8_lossy(text).into_owned();
+            return Ok(Done { text, devices: Vec::new(), problems: registry.problems().to_vec() });
+        }
         let nodes = self.listed.clone().unwrap_or_else(|| device_numbers::read(&edits));
         if !self.arguments.allow_stale {
             nodes.check(&edits).with_context(cannot)?;

@@ -57,6 +57,14 @@ pub enum NodeError {
         /// The spec's.
         expected: String,
     },
+    /// Numbers that no device has; to a device cgroup -1 is every device.
+    #[error("device node {path} would be {}, which no device is", pair(.spec))]
+    NoNumber {
+        /// The node on the host.
+        path: String,
+        /// The spec's major and minor number.
+        spec: (i64, i64),
+    },
     /// The host's node has other numbers than the spec says.
     #[error("device node {path} is {}, the spec says {}: {HINT}", pair(.found), pair(.spec))]
     Stale {
@@ -133,9 +141,17 @@ impl HostNodes {
     pub fn check_node(&self, edit: &DeviceNode) -> Result<(), NodeError> {
         let filled = self.fill(edit)?;
         let path = host_path(edit);
-        let found = self.nodes.get(path).filter(|found| is_same_kind(&filled.kind, found.kind));
-        if let Some(found) = found.map(numbers).filter(|found| *found != filled.numbers) {
-            return Err(NodeError::Stale { path: path.to_owned(), found, spec: filled.numbers });
+        let range = 0..=i64::from(u32::MAX);
+        if !range.contains(&filled.numbers.0) || !range.contains(&filled.numbers.1) {
+            return Err(NodeError::NoNumber { path: path.to_owned(), spec: filled.numbers });
+        }
+        if let Some(found) = self.nodes.get(path) {
+            if !is_same_kind(&filled.kind, found.kind) {
+                return Err(NodeError::WrongType { path: path.to_owned(), found: found.kind, expected: filled.kind });
+            }
+            if found.kind != 'p' && numbers(found) != filled.numbers {
+                return Err(NodeError::Stale { path: path.to_owned(), found: numbers(found), spec: filled.numbers });
+            }
         }
         match self.wrong_driver(path, filled.numbers.0) {
             Some((driver, major)) if is_same_kind(&filled.kind, 'c') => {
@@ -164,12 +180,13 @@ fn numbers(node: &HostNode) -> (i64, i64) {
 
 /// `u` is another word for a character device (mknod(1)); a FIFO has no numbers.
 fn is_same_kind(edit: &str, host: char) -> bool {
-    matches!((edit, host), ("c" | "u", 'c') | ("b", 'b'))
+    matches!((edit, host), ("c" | "u", 'c') | ("b", 'b') | ("p", 'p'))
 }
 
 /// The names under which drivers that name their nodes after themselves stand in `/proc/devices`.
 fn drivers_of(path: &str) -> &'static [&'static str] {
-    let name = path.strip_prefix("/dev/").unwrap_or_default();
+    // A driver container has a /dev of its own.
+    let name = path.rsplit_once("/dev/").map(|(_, name)| name).unwrap_or_default();
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     match (stem, name.split_once('/').map(|(dir, _)| dir)) {
         ("kfd", _) => &["kfd"],

@@ -152,27 +152,36 @@ fn net_devices<'e>(
 
 /// A list for each stage that gets hooks.
 fn hooks<'e>(root: &Object, added: impl Iterator<Item = &'e Hook>) -> Result<Vec<Change<'e>>, InjectError> {
-    let mut stages: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut stages: Vec<(&str, Vec<Value>, HashSet<String>)> = Vec::new();
     for hook in added {
         let stage = hook.hook_name.as_str();
         if !Hook::NAMES.contains(&stage) {
             return Err(InjectError::HookStage(stage.to_owned()));
         }
-        let at = match stages.iter().position(|(known, _)| *known == stage) {
+        let at = match stages.iter().position(|(known, ..)| *known == stage) {
             Some(at) => at,
             None => {
-                stages.push((stage, array(root, &["hooks", stage])?));
+                let list = array(root, &["hooks", stage])?;
+                let known = list.iter().map(identity).collect();
+                stages.push((stage, list, known));
                 stages.len() - 1
             }
         };
         let entry = hook_entry(hook);
-        stages
-            .get_mut(at)
-            .into_iter()
-            .filter(|(_, list)| !list.contains(&entry))
-            .for_each(|(_, list)| list.push(entry.clone()));
+        if let Some((_, list, known)) = stages.get_mut(at)
+            && known.insert(identity(&entry))
+        {
+            list.push(entry);
+        }
     }
-    Ok(stages.into_iter().map(|(stage, list)| Change::new(&["hooks", stage], list)).collect())
+    Ok(stages.into_iter().map(|(stage, list, _)| Change::new(&["hooks", stage], list)).collect())
+}
+
+/// What makes a hook the same as another, whatever the order of its members.
+fn identity(entry: &Value) -> String {
+    let members = entry.as_object().map_or(0, Map::len);
+    let known = ["path", "args", "env", "timeout"].map(|key| entry.get(key).map(Value::to_string).unwrap_or_default());
+    format!("{members} {}", known.join(" "))
 }
 
 fn hook_entry(hook: &Hook) -> Value {

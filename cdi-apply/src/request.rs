@@ -75,7 +75,8 @@ impl FromStr for Request {
         if !is_pattern(text) {
             return Ok(Self::Name(text.parse()?));
         }
-        let pattern = Pattern::new(text);
+        // Go, and with it the reference, negates a class by `^` too.
+        let pattern = Pattern::new(&text.replace("[^", "[!"));
         pattern.map(Self::Pattern).map_err(|error| RequestError::Pattern { text: text.to_owned(), reason: error.msg })
     }
 }

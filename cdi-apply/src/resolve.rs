@@ -1,5 +1,6 @@
 //! Resolve: requests to the edits of their devices (CDI SPEC, "OCI edits"). Pure.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use cdi_specs::{ContainerEdits, QualifiedName};
@@ -11,6 +12,10 @@ use crate::request::Request;
 
 /// At most so many near misses are named.
 const NEAR_MISSES: usize = 3;
+/// What is longer, in bytes, is not compared with what there is; whoever sets an annotation may have written it.
+const LONGEST_MISS: usize = 256;
+/// Of more requests than that, near misses are not looked for.
+const MOST_MISSES: usize = 16;
 
 /// The edits of devices, in the order in which they apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,20 +99,20 @@ fn describe_one(unresolved: &Unresolved) -> String {
 /// Names that no file defines, or several; patterns that fit nothing (the reference injects nothing then, and says so
 /// to nobody).
 pub fn resolve<'r>(registry: &'r Registry, requests: &[Request]) -> Result<Resolved<'r>, Unresolvable> {
-    let (mut parts, mut unresolved) = (Vec::new(), Vec::new());
+    let (mut parts, mut unresolved) = (Parts::default(), Vec::new());
     for request in requests {
         match lookup(registry, request) {
-            Ok(found) => found.into_iter().for_each(|(name, found)| add(&mut parts, name, found)),
+            Ok(found) => found.into_iter().for_each(|(name, found)| parts.add(name, found)),
             Err(why) => unresolved.push((request, why)),
         }
     }
     if unresolved.is_empty() {
-        return Ok(Resolved { parts });
+        return Ok(Resolved { parts: parts.parts });
     }
-    let requests = unresolved.into_iter().map(|(request, why)| Unresolved {
-        request: request.to_string(),
-        near: near_misses(registry, &request.to_string()),
-        why,
+    let requests = unresolved.into_iter().enumerate().map(|(index, (request, why))| {
+        let request = request.to_string();
+        let near = if index < MOST_MISSES { near_misses(registry, &request) } else { Vec::new() };
+        Unresolved { request, near, why }
     });
     Err(Unresolvable { requests: requests.collect(), problems: registry.problems().to_vec() })
 }
@@ -123,22 +128,36 @@ fn lookup<'r>(registry: &'r Registry, request: &Request) -> Result<Vec<(String, 
     if found.is_empty() { Err(Missing::Undefined) } else { Ok(found) }
 }
 
-fn add<'r>(parts: &mut Vec<Part<'r>>, name: String, found: Found<'r>) {
-    let file = found.file.path.as_path();
-    let common = &found.file.spec.container_edits;
-    if parts.iter().any(|part| part.device.as_ref() == Some(&name)) {
-        return;
+/// Parts, with the names and files that they are of.
+#[derive(Default)]
+struct Parts<'r> {
+    parts: Vec<Part<'r>>,
+    names: HashSet<String>,
+    files: HashSet<&'r Path>,
+}
+
+impl<'r> Parts<'r> {
+    fn add(&mut self, name: String, found: Found<'r>) {
+        let file = found.file.path.as_path();
+        if !self.names.insert(name.clone()) {
+            return;
+        }
+        if self.files.insert(file) {
+            let common = &found.file.spec.container_edits;
+            self.parts.push(Part { file, device: None, container_edits: common });
+        }
+        self.parts.push(Part { file, device: Some(name), container_edits: found.edits });
     }
-    if !parts.iter().any(|part| part.file == file) {
-        parts.push(Part { file, device: None, container_edits: common });
-    }
-    parts.push(Part { file, device: Some(name), container_edits: found.edits });
 }
 
 /// The names that differ least from what was asked for, if that is little.
 fn near_misses(registry: &Registry, request: &str) -> Vec<String> {
     let most = 1 + request.len() / 8;
-    let names = registry.devices().map(|(name, _)| (strsim::damerau_levenshtein(&name, request), name));
+    if request.len() > LONGEST_MISS {
+        return Vec::new();
+    }
+    let names = registry.devices().filter(|(name, _)| name.len().abs_diff(request.len()) <= most);
+    let names = names.map(|(name, _)| (strsim::damerau_levenshtein(&name, request), name));
     let mut near: Vec<(usize, String)> = names.filter(|(distance, _)| *distance <= most).collect();
     near.sort();
     near.into_iter().take(NEAR_MISSES).map(|(_, name)| name).collect()

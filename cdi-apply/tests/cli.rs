@@ -176,11 +176,12 @@ fn owner_and_mode_stay() {
 fn a_config_that_cannot_be_used_says_why_and_stays() {
     let home = Home::new();
     let inject = format!("{BUNDLE} -d vendor.com/gpu=0");
-    let bad: [(&[u8], &str); 8] = [
+    let bad: [(&[u8], &str); 9] = [
         (b"", "not JSON: EOF while parsing a value at line 1 column 0"),
         (&CONFIG.as_bytes()[..50], "not JSON: EOF while parsing"),
         (b"[]", "not an OCI runtime spec: the document is no object"),
         (b"{\"a\": 1, \"a\": 2}", "ambiguous: the key `a` stands twice at line 1 column 12"),
+        (b"{\"a\": {\"$serde_json::private::Number\": \"5\"}}", "the key `$serde_json::private::Number` is not taken"),
         (b"{\"process\": []}", "process is not an object"),
         (b"{\"process\": {\"env\": {}}}", "process.env is not an array"),
         (b"\xff\xfe{\x00}\x00", "not JSON: "),
@@ -263,6 +264,28 @@ fn a_bad_annotation_is_told_once() {
     let answer = home.run(&format!("{BUNDLE} --annotations"));
     let expected = "error: cannot inject into bundle/config.json: annotation `cdi.k8s.io/a_b`: `gpu=1` is not of the form vendor/class=device\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (4, expected));
+}
+
+#[test]
+fn numbers_that_are_another_device_or_all_are_refused() {
+    let home = Home::new();
+    for (node, message) in [
+        ("type: b, major: 1, minor: 3", "is of type c, the spec says b"),
+        ("type: c, major: -1, minor: -1", "would be -1:-1, which no device is"),
+        ("type: c, major: 99999999999", "would be 99999999999:0, which no device is"),
+    ] {
+        home.write("cdi/v.yaml", SPEC.replace("{path: /dev/null,", &format!("{{path: /dev/null, {node},")));
+        home.fails(&format!("{BUNDLE} -d vendor.com/gpu=null"), 5, message);
+    }
+}
+
+#[test]
+fn a_config_that_nothing_was_asked_for_is_not_touched() {
+    let home = Home::new();
+    let uneven = "{\"process\" : { },\r\n  \"a\":1e5}";
+    home.write("bundle/config.json", uneven);
+    let answer = home.run(&format!("{BUNDLE} --annotations --json")).json();
+    assert_eq!((&answer["changed"], home.config().as_str()), (&json!(false), uneven));
 }
 
 // What cannot be resolved

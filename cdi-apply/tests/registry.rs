@@ -529,6 +529,7 @@ fn patterns_fit_names_in_their_order() {
     assert_eq!(fitting("vendor.com/gpu=*"), "vendor.com/gpu=0 vendor.com/gpu=1 vendor.com/gpu=all");
     assert_eq!(fitting("vendor.com/gpu=?"), "vendor.com/gpu=0 vendor.com/gpu=1");
     assert_eq!(fitting("vendor.com/gpu=[!0]*"), "vendor.com/gpu=1 vendor.com/gpu=all");
+    assert_eq!(fitting("vendor.com/gpu=[^0]*"), "vendor.com/gpu=1 vendor.com/gpu=all");
     assert_eq!(fitting("*/gpu=0"), "other.com/gpu=0 vendor.com/gpu=0");
     // One star is not all: it ends at a slash.
     assert!(resolve(&registry, &requests("*=0")).is_err());

@@ -8,6 +8,7 @@
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
 use std::process::Stdio;
 
 use common::{LaidOut, Ran, cdi_gen};
@@ -260,14 +261,27 @@ fn driver_roots_in_every_spelling() {
 #[test]
 fn hooks_are_used_where_the_hook_is() {
     let host = sample();
-    host.run(&["generate"]).exits(0).says("no hook binary is installed");
-    host.run(&["generate", "--hooks", "always"]).exits(2).says("--hook-path");
+    // Where no hook stands beside it, as one does in the workspace's target directory.
+    let alone = host.scratch("cdi-gen");
+    std::fs::copy(env!("CARGO_BIN_EXE_cdi-gen"), &alone).unwrap();
+    let run_alone = |words: &[&str]| {
+        let command = host.command(words);
+        let mut alone = Command::new(&alone);
+        Ran::new(alone.args(command.get_args()).env_clear().env("PATH", "/nowhere"))
+    };
+    run_alone(&["generate"]).exits(0).says("no hook binary is installed");
+    run_alone(&["generate", "--hooks", "always"]).exits(2).says("--hook-path");
     let hook = host.scratch("cdi-hook");
     std::fs::write(&hook, "").unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut in_path = host.command(&["generate"]);
-    in_path.env("PATH", host.scratch("").as_str().trim_end_matches('/'));
-    assert!(Ran::new(&mut in_path).exits(0).stdout.contains(&format!("path: {hook}\n")));
+    assert!(run_alone(&["generate"]).exits(0).stdout.contains(&format!("path: {hook}\n")), "beside itself");
+    std::fs::create_dir(host.scratch("elsewhere")).unwrap();
+    let moved = host.scratch("elsewhere/cdi-hook");
+    std::fs::rename(&hook, &moved).unwrap();
+    let mut in_path = Command::new(&alone);
+    in_path.args(host.command(&["generate"]).get_args()).env_clear().env("PATH", host.scratch("elsewhere"));
+    assert!(Ran::new(&mut in_path).exits(0).stdout.contains(&format!("path: {moved}\n")), "in PATH");
+    std::fs::rename(&moved, &hook).unwrap();
     let ran = host.run(&["generate", "--hook-path", "/nowhere/cdi-hook"]).exits(0).says("is not there");
     assert!(ran.stdout.contains("path: /nowhere/cdi-hook\n"));
     let ran = host.run(&[

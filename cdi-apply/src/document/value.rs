@@ -20,6 +20,10 @@ pub(super) enum ValueError {
 
 /// Reads a text.
 pub(super) fn parse(text: &str) -> Result<Value, ValueError> {
+    // A member of that name would come out as a number.
+    if text.contains(NUMBER) {
+        return Err(ValueError::Ambiguous(serde_json::Error::custom(format_args!("the key `{NUMBER}` is not taken"))));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Unique.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|error| if error.is_data() { ValueError::Ambiguous(error) } else { ValueError::NotJson(error) })

@@ -32,8 +32,10 @@ const IN_HWCAPS: u64 = 1 << 62;
 
 /// No name is longer (`PATH_MAX`).
 const MAX_NAME: usize = 4096;
-/// The largest caches seen have some 10,000 entries and 1 MiB.
-pub const MAX_BYTES: usize = 64 << 20;
+/// The largest caches seen have some 20,000 entries and 2 MiB. That of an image may be made to cost what it can.
+pub const MAX_BYTES: usize = 8 << 20;
+/// Entries may share strings, which we write for each: no more than so many bytes.
+const MAX_STRINGS: usize = 16 << 20;
 const MAX_EXTENSIONS: usize = 16;
 
 /// One line of `ldconfig -p`.
@@ -56,10 +58,10 @@ impl Entry<'_> {
         self.hwcap & IN_HWCAPS != 0
     }
 
-    /// Whether its file is in a directory.
-    pub fn is_in(&self, dir: &[u8]) -> bool {
-        let name = self.path.strip_prefix(dir).and_then(|rest| rest.strip_prefix(b"/"));
-        name.is_some_and(|name| !name.contains(&b'/'))
+    /// The directory that its file is in.
+    pub fn dir(&self) -> &[u8] {
+        let end = self.path.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+        self.path.get(..end).unwrap_or_default()
     }
 }
 
@@ -175,6 +177,9 @@ impl<'c> Cache<'c> {
 
     /// Adds entries; of those with a name that is there already they come first, or last.
     pub fn add(&mut self, added: Vec<Entry<'c>>, first: bool) {
+        if added.is_empty() {
+            return;
+        }
         if first {
             self.entries.splice(..0, added);
         } else {
@@ -243,7 +248,7 @@ struct Strings {
 impl Strings {
     /// Where a string stands.
     fn add(&mut self, text: &[u8]) -> Option<u32> {
-        let at = u32::try_from(self.start + self.bytes.len()).ok()?;
+        let at = u32::try_from(self.start + self.bytes.len()).ok().filter(|_| self.bytes.len() < MAX_STRINGS)?;
         self.bytes.extend(text);
         self.bytes.push(0);
         Some(at)
@@ -264,19 +269,23 @@ fn order(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
 
 /// glibc's `_dl_cache_libcmp`: runs of digits count as numbers, and digits come behind all else.
 pub fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
+    if one == other {
+        return Ordering::Equal;
+    }
     let (mut one, mut other) = (one, other);
     loop {
-        let digits = (leading_digits(one), leading_digits(other));
-        match (digits, one.split_first(), other.split_first()) {
-            ((0, 0), Some((a, rest_of_one)), Some((b, rest_of_other))) if a == b => {
-                (one, other) = (rest_of_one, rest_of_other);
+        let (a, b) = (one.first().copied(), other.first().copied());
+        let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_digit());
+        match (is_digit(a), is_digit(b)) {
+            (false, false) if a == b && a.is_some() => {
+                (one, other) = (one.get(1..).unwrap_or_default(), other.get(1..).unwrap_or_default());
             }
-            ((0, 0), a, b) => return a.map(|(byte, _)| character(*byte)).cmp(&b.map(|(byte, _)| character(*byte))),
-            ((0, _), ..) => return Ordering::Less,
-            ((_, 0), ..) => return Ordering::Greater,
-            ((a, b), ..) => {
-                let ((number_of_one, rest_of_one), (number_of_other, rest_of_other)) =
-                    (one.split_at(a), other.split_at(b));
+            (false, false) => return a.map(character).cmp(&b.map(character)),
+            (false, true) => return Ordering::Less,
+            (true, false) => return Ordering::Greater,
+            (true, true) => {
+                let (number_of_one, rest_of_one) = one.split_at(leading_digits(one));
+                let (number_of_other, rest_of_other) = other.split_at(leading_digits(other));
                 let by_number = value(number_of_one).cmp(&value(number_of_other));
                 if by_number.is_ne() {
                     return by_number;

@@ -172,7 +172,7 @@ fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &B
     let mut cache = read_cache(&bytes)?;
     let ours = libraries.dirs.iter().chain(before).filter(|dir| !known.contains(dir.as_str()));
     let ours: BTreeSet<&[u8]> = ours.map(String::as_bytes).collect();
-    cache.entries.retain(|entry| !ours.iter().any(|dir| entry.is_in(dir)));
+    cache.entries.retain(|entry| !ours.contains(entry.dir()));
     let (mut first, mut last, nothing) = (Vec::new(), Vec::new(), Came::new());
     for dir in &libraries.dirs {
         let came = libraries.came.get(dir).unwrap_or(&nothing);
@@ -193,14 +193,18 @@ fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &B
     }
     cache.add(first, true);
     cache.add(last, false);
+    let held = &bytes;
     let bytes = cache.to_bytes().ok_or(io::ErrorKind::FileTooLarge)?;
-    let written = root.make_place(Path::new(CACHE)).and_then(|place| place.write(&bytes, FILE_MODE));
+    if bytes == *held {
+        return Ok(());
+    }
+    let written = root.make_place(Path::new(CACHE)).and_then(|place| place.replace(&bytes, FILE_MODE));
     match written {
         // In a root that is read-only already the loader reads one that is mounted.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             Target::find(root, "/etc", "ld.so.cache").map_err(|_| error)?.cover(&bytes)
         }
-        written => written.map(|_| ()),
+        written => written,
     }
 }
 
@@ -226,7 +230,8 @@ fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry
         if is_link && soname != name.as_bytes() {
             add(name.as_bytes(), name.as_bytes());
         }
-        let under_soname = names.iter().any(|name| name.as_bytes() == soname);
+        // They are sorted.
+        let under_soname = names.binary_search_by(|name| name.as_bytes().cmp(&soname)).is_ok();
         add(&soname, if under_soname { &soname } else { name.as_bytes() });
     }
     // Of two files with a SONAME the later version counts.

@@ -162,7 +162,15 @@ impl Place {
         if self.holds(bytes) {
             return Ok(false);
         }
-        self.exchange(|beside| self.write_beside(beside, bytes, mode)).map(|()| true)
+        self.replace(bytes, mode).map(|()| true)
+    }
+
+    /// The same, where it is known that it does not.
+    ///
+    /// # Errors
+    /// As [`Place::write`].
+    pub fn replace(&self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
+        self.exchange(|beside| self.write_beside(beside, bytes, mode))
     }
 
     /// Has something made under a name beside, and puts that in its place.
