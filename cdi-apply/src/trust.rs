@@ -16,6 +16,8 @@ use crate::path_names::names;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// What an id without a mapping shows as (`/proc/sys/kernel/overflowuid`).
+const OVERFLOW_ID: u32 = 65534;
 /// The extended attribute of an access control list.
 const ACL: &str = "system.posix_acl_access";
 /// As many links as the kernel follows in one path (path_resolution(7)).
@@ -31,7 +33,7 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Root relies on root; a user, and root of a user namespace, act with their own rights only.
+    /// Root relies on root, that of a user namespace on the host's too; a user acts with their own rights only.
     pub fn of_this_process() -> Self {
         if rustix::process::geteuid().is_root() { Self::RootOnly } else { Self::Everybody }
     }
@@ -50,9 +52,7 @@ pub fn why_untrusted(trust: Trust, opened: BorrowedFd<'_>, path: Option<&Path>) 
         }
         Err(error) => Some(unknown(error)),
     };
-    let why = own.map(|who| format!("{who} can change it")).or_else(|| why_replaceable(path?))?;
-    // Asked for last: hardly ever is there a reason to.
-    (!is_user_namespace()).then_some(why)
+    own.map(|who| format!("{who} can change it")).or_else(|| why_replaceable(path?))
 }
 
 /// Who may write a file of the host, or put another in its place; `None` if only root may.
@@ -78,7 +78,7 @@ fn on_the_way(path: &Path) -> io::Result<Option<String>> {
         let metadata = fs::symlink_metadata(&at)?;
         if metadata.is_symlink() {
             links += 1;
-            if metadata.uid() != 0 {
+            if !is_root(metadata.uid()) {
                 return Ok(Some(format!("user {} can change {}", metadata.uid(), at.display())));
             }
             let target = fs::read_link(&at)?;
@@ -104,7 +104,7 @@ fn who_writes_path(path: &Path, metadata: &Metadata, is_parent: bool) -> Option<
 /// Who else may write; in a sticky directory the entries of others are safe.
 fn who_writes(mode: u32, uid: u32, gid: u32, is_parent: bool, has_acl: impl Fn() -> bool) -> Option<String> {
     let guarded = is_parent && mode & STICKY != 0;
-    if uid != 0 {
+    if !is_root(uid) {
         Some(format!("user {uid}"))
     } else if mode & OTHERS_WRITE != 0 && !guarded {
         Some("everybody".to_owned())
@@ -120,11 +120,17 @@ fn who_writes(mode: u32, uid: u32, gid: u32, is_parent: bool, has_acl: impl Fn()
     }
 }
 
+/// Whether an id is root's: of this user namespace, or, in one, of the host, whose ids have no number here
+/// (user_namespaces(7), "Unmapped user and group IDs"). Asked for last: hardly ever is there a reason to.
+fn is_root(id: u32) -> bool {
+    id == 0 || (id == OVERFLOW_ID && is_user_namespace())
+}
+
 fn unknown(error: impl Display) -> String {
     format!("nobody knows who ({error})")
 }
 
-/// Whether root is only the root of a user namespace: what belongs to the real one then belongs to somebody unknown.
+/// Whether root is only the root of a user namespace.
 fn is_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let everybody = ["0", "0", "4294967295"];

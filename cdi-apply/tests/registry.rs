@@ -215,8 +215,15 @@ fn aliases_that_explode_end_with_an_error() {
         bomb += &format!("x{level}: &x{level} [{below}]\n");
     }
     dirs.write("etc/good.yaml", gpus(&["0"])).write("run/bomb.yaml", bomb);
+    // Known fields only, and no nesting: one long text, many times.
+    let long = "x".repeat(1 << 20);
+    let aliases = ", *long".repeat(4000);
+    let devices = format!("- {{name: a, containerEdits: {{env: [&long 'A={long}'{aliases}]}}}}");
+    dirs.write("run/long.yaml", format!("cdiVersion: 0.3.0\nkind: vendor.com/gpu\ndevices:\n{devices}\n"));
     assert_eq!(names(&dirs.devices()), ["vendor.com/gpu=0"]);
-    assert!(dirs.problems()[0].starts_with("run/bomb.yaml"));
+    let problems = dirs.problems();
+    assert!(problems[0].starts_with("run/bomb.yaml"));
+    assert!(problems[1].contains("bytes of text, aliases written out"), "{}", problems[1]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! On the way the layer leaves a [`Trail`], so that an error can name its field.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::{self, Display};
 
@@ -13,19 +13,35 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
+/// Without aliases no text has more than it is long.
+const MAX_EXPANDED_BYTES: usize = 2 * super::MAX_TEXT_BYTES;
+
 /// Steps from the field that an error was met in, innermost first. Nothing is noted while all goes well.
 #[derive(Default)]
-pub(super) struct Trail(RefCell<Vec<String>>);
+pub(super) struct Trail {
+    steps: RefCell<Vec<String>>,
+    /// Bytes of text so far, those behind an alias each time that it is used.
+    spent: Cell<usize>,
+}
 
 impl Trail {
+    /// Counts text that is handed out: an alias of four bytes may stand for a megabyte.
+    fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        self.spent.set(self.spent.get().saturating_add(bytes));
+        if self.spent.get() <= MAX_EXPANDED_BYTES {
+            return Ok(());
+        }
+        Err(E::custom(format_args!("more than {MAX_EXPANDED_BYTES} bytes of text, aliases written out")))
+    }
+
     /// The path of the field that failed, such as `devices[0].name`.
     pub(super) fn path(&self) -> String {
-        let path: String = self.0.borrow().iter().rev().map(String::as_str).collect();
+        let path: String = self.steps.borrow().iter().rev().map(String::as_str).collect();
         path.trim_start_matches('.').to_owned()
     }
 
     fn step<T, E>(&self, step: impl Display, read: Result<T, E>) -> Result<T, E> {
-        read.inspect_err(|_| self.0.borrow_mut().push(step.to_string()))
+        read.inspect_err(|_| self.steps.borrow_mut().push(step.to_string()))
     }
 }
 
@@ -164,7 +180,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for OrEmpty<'_, V> {
         match self.shape {
             Shape::Struct(_) | Shape::Map => deserializer.deserialize_map(self),
             Shape::List => deserializer.deserialize_seq(self),
-            Shape::Text => deserializer.deserialize_str(self.visitor),
+            Shape::Text => deserializer.deserialize_str(Counted { visitor: self.visitor, trail: self.trail }),
         }
     }
 
@@ -175,6 +191,25 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for OrEmpty<'_, V> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
         self.visitor.visit_seq(Items { inner: items, index: 0, trail: self.trail })
+    }
+}
+
+/// Text, as far as there may be.
+struct Counted<'t, V> {
+    visitor: V,
+    trail: &'t Trail,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Counted<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        self.trail.spend(text.len())?;
+        self.visitor.visit_str(text)
     }
 }
 
