@@ -163,14 +163,22 @@ fn of_several_at_once_none_undoes_what_another_did() {
 }
 
 #[test]
-fn whoever_holds_the_lock_for_too_long_is_named_as_the_reason() {
+fn who_waits_for_the_lock_gets_it_or_says_why_not() {
     let home = Home::new();
-    let dir = fs::File::open(home.path("bundle")).unwrap();
-    rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let lock = || {
+        let dir = fs::File::open(home.path("bundle")).unwrap();
+        rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        dir
+    };
+    let held = lock();
+    let output = home.inject("v.com/g=g0").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = "error: cannot lock bundle/config.json: another process is changing it\n";
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(1), expected));
+    assert!(home.config() == old());
     let waiting = home.inject("v.com/g=g0").spawn().unwrap();
     sleep(Duration::from_millis(50));
-    assert!(home.config() == old());
-    drop(dir);
+    drop(held);
     assert!(waiting.wait_with_output().unwrap().status.success());
     assert!(home.config() == new());
 }
