@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use cdi_gen::facts::mountinfo;
 use cdi_specs::HookOperation;
 
 use loader::{Came, Libraries, Trouble};
@@ -72,8 +73,7 @@ fn note(came: &mut BTreeMap<String, Came>, path: &str, target: Option<&String>) 
 
 /// The mount points below a directory, by the text of `/proc/self/mountinfo`, as paths in it.
 pub fn mount_points(mountinfo: &str, root: &str) -> Vec<String> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(cdi_specs::device_list::unescape);
-    points
+    mountinfo::mount_points(mountinfo)
         .filter_map(|point| point.strip_prefix(root).filter(|path| path.starts_with('/')).map(str::to_owned))
         .collect()
 }

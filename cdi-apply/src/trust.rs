@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fd::BorrowedFd;
 
-use crate::path_names::names;
+use crate::path_names::{MAX_LINKS, names};
 
 /// Bits of a mode.
 const GROUP_WRITES: u32 = 0o020;
@@ -20,8 +20,6 @@ const STICKY: u32 = 0o1000;
 const OVERFLOW_ID: u32 = 65534;
 /// The extended attribute of an access control list.
 const ACL: &str = "system.posix_acl_access";
-/// As many links as the kernel follows in one path (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 
 /// Whose files may be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

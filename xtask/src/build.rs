@@ -38,6 +38,12 @@ pub fn target() -> PathBuf {
     root().join(target)
 }
 
+/// Installs a tool of cargo's, unless there is one.
+pub fn install(tool: &str, version: &str) -> anyhow::Result<()> {
+    let installed = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    if installed { Ok(()) } else { run(cargo().args(["install", "--quiet", "--locked", tool, "--version", version])) }
+}
+
 /// What a command printed on stdout; on failure its stderr stands in the error.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;

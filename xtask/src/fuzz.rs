@@ -29,7 +29,7 @@ pub fn run(names: &[String], seconds: u32) -> anyhow::Result<()> {
     for name in names {
         ensure!(TARGETS.iter().any(|(known, _)| known == name), "no fuzz target {name}");
     }
-    install()?;
+    build::install("cargo-fuzz", CARGO_FUZZ)?;
     let chosen = TARGETS.iter().filter(|(target, _)| names.is_empty() || names.iter().any(|name| name == target));
     for (target, data) in chosen {
         let corpus = build::target().join("fuzz-corpus").join(target);
@@ -43,12 +43,4 @@ pub fn run(names: &[String], seconds: u32) -> anyhow::Result<()> {
         build::run(&mut fuzz)?;
     }
     Ok(())
-}
-
-fn install() -> anyhow::Result<()> {
-    let installed = Command::new("cargo-fuzz").arg("--version").output().is_ok_and(|output| output.status.success());
-    if installed {
-        return Ok(());
-    }
-    build::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ]))
 }

@@ -1,7 +1,5 @@
 //! `cargo xtask test`: everything that must hold, in the order in which it fails fastest. I/O.
-#![expect(clippy::disallowed_methods, reason = "runs cargo and the tools that it needs")]
 
-use std::process::Command;
 use std::time::Instant;
 
 use crate::{build, e2e, tidy};
@@ -46,9 +44,6 @@ fn step(name: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Resul
 
 /// The advisory database is a download of its own and not part of the check.
 fn licences() -> anyhow::Result<()> {
-    let installed = Command::new("cargo-deny").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !installed {
-        build::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
-    }
+    build::install("cargo-deny", CARGO_DENY)?;
     build::run(build::cargo().args(["deny", "--all-features", "check", "bans", "licenses", "sources"]))
 }

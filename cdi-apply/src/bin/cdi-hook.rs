@@ -9,11 +9,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cdi_apply::hook::root::{Resolver, Root};
+use cdi_apply::hook::root::{Resolver, Root, path_of};
 use cdi_apply::hook::{self, peer, state};
 use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
@@ -56,7 +55,7 @@ fn run() -> anyhow::Result<()> {
     let opened = opened.with_context(|| format!("cannot open the container's root {}", root.display()))?;
     let mounts = File::open("/proc/self/mountinfo").and_then(|file| limited::read(file, MAX_MOUNTINFO));
     let mounts = String::from_utf8(mounts.unwrap_or_default()).unwrap_or_default();
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", opened.dir().as_raw_fd())).unwrap_or(root);
+    let real = std::fs::read_link(path_of(&opened.dir())).unwrap_or(root);
     let mount_points = hook::mount_points(&mounts, &real.to_string_lossy());
     for trouble in hook::run(&opened, &parsed.operations, &mount_points) {
         tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));

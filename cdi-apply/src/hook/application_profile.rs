@@ -3,10 +3,12 @@
 //! The driver's EGL library finds GPUs by other ways than their nodes; `EGLVisibleDGPUDevices` is a mask of the minor
 //! numbers that it may show.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{FileType, RawMode};
 
 use super::root::Root;
 
@@ -33,22 +35,19 @@ pub fn update(root: &Root) -> io::Result<()> {
         "{{\"profiles\": [{{\"name\": \"container\", \"settings\": {setting}}}], \
          \"rules\": [{{\"pattern\": [], \"profile\": \"container\"}}]}}\n"
     );
-    root.make_place(Path::new(PROFILE))?.write(profile.as_bytes(), MODE).map(|_| ())
+    root.make_place(Path::new(PROFILE))?.write(profile.as_bytes(), MODE)
 }
 
 /// The minor numbers of the GPUs' nodes.
 fn minors(root: &Root) -> io::Result<Vec<u32>> {
-    let dev = root.find(Path::new("/dev"))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(&dev, ".", flags, Mode::empty())?;
+    let dev = Path::new("/dev");
+    let is_gpu = |name: &OsStr| {
+        let number = name.as_bytes().strip_prefix(b"nvidia").unwrap_or_default();
+        !number.is_empty() && number.iter().all(u8::is_ascii_digit)
+    };
     let mut minors = Vec::new();
-    for entry in Dir::read_from(&opened)?.take(MAX_NODES) {
-        let entry = entry?;
-        let number = entry.file_name().to_bytes().strip_prefix(b"nvidia").unwrap_or_default();
-        if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let stat = rustix::fs::statat(&dev, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+    for name in root.list(dev, MAX_NODES, is_gpu)? {
+        let stat = root.place(&dev.join(name))?.stat()?;
         if FileType::from_raw_mode(stat.st_mode).is_char_device() {
             minors.push(rustix::fs::minor(stat.st_rdev));
         }

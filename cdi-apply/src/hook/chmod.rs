@@ -1,12 +1,11 @@
 //! Chmod: permission bits of a path in the container. I/O.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, RawMode};
 
-use super::root::Root;
+use super::root::{Root, path_of};
 
 /// Permission bits without those that give a program another user's rights.
 const PERMISSIONS: RawMode = 0o7777 & !0o6000;
@@ -26,6 +25,5 @@ pub fn change(root: &Root, path: &str, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     // fchmod(2) takes no handle that is a path only.
-    let through = format!("/proc/self/fd/{}", found.as_raw_fd());
-    Ok(rustix::fs::chmodat(CWD, through, Mode::from_raw_mode(wanted), rustix::fs::AtFlags::empty())?)
+    Ok(rustix::fs::chmodat(CWD, path_of(&found), Mode::from_raw_mode(wanted), rustix::fs::AtFlags::empty())?)
 }

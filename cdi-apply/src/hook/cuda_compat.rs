@@ -3,12 +3,12 @@
 //! Images bring newer user-mode drivers in `/usr/local/cuda/compat`. One fits if a note in it lists the host's driver
 //! branch and it is newer than the host's driver; without the note, if it is of a newer branch.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use cdi_gen::facts::elf;
 use cdi_gen::version::DriverVersion;
-use rustix::fs::{Dir, Mode, OFlags};
 use serde_json::Value;
 
 use super::root::{Root, reopen};
@@ -24,30 +24,20 @@ const MAX_FILES: usize = 1000;
 /// # Errors
 /// The directory cannot be read.
 pub fn dir(root: &Root, driver_version: &str) -> io::Result<Option<String>> {
-    let dir = match root.find(Path::new(DIR)) {
+    let dir = Path::new(DIR);
+    let version = |name: &OsStr| name.to_str()?.strip_prefix(LIBRARY)?.parse::<DriverVersion>().ok();
+    let names = match root.list(dir, MAX_FILES, |name| version(name).is_some()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        dir => dir?,
+        names => names?,
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(&dir, ".", flags, Mode::empty())?;
-    let mut versions = Vec::new();
-    for entry in Dir::read_from(&opened)?.take(MAX_FILES) {
-        let entry = entry?;
-        let name = entry.file_name().to_str().unwrap_or_default();
-        versions.extend(name.strip_prefix(LIBRARY).and_then(|version| version.parse::<DriverVersion>().ok()));
-    }
     // Of several nobody knows which one is meant.
-    let [version] = versions.as_slice() else { return Ok(None) };
-    let found = rustix::fs::openat(
-        &opened,
-        format!("{LIBRARY}{}", version.as_str()),
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let [name] = names.as_slice() else { return Ok(None) };
+    let Some(version) = version(name) else { return Ok(None) };
+    let found = root.place(&dir.join(name))?.open()?;
     let Ok(file) = reopen(&found) else { return Ok(None) };
     let notes = elf::notes(&file, OWNER).unwrap_or_default();
     let branches = notes.iter().find_map(|note| branches(note));
-    let fits = driver_version.parse().is_ok_and(|host| fits(&host, version, branches.as_deref()));
+    let fits = driver_version.parse().is_ok_and(|host| fits(&host, &version, branches.as_deref()));
     Ok(fits.then(|| DIR.to_owned()))
 }
 

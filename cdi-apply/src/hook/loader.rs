@@ -15,7 +15,7 @@ use cdi_gen::facts::elf::{self, Class, Machine};
 use cdi_gen::facts::ld_conf::{self, Line};
 use glob::Pattern;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 
 use super::ld_cache::{self, Cache, CacheError, Entry, compare_names};
 use super::mount_file::Target;
@@ -83,7 +83,7 @@ pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
     if !musl.is_empty() && root.find(Path::new(CACHE)).is_err() {
         return troubles;
     }
-    let before = listed(root, Path::new(DROP_IN)).into_iter().collect::<Vec<_>>();
+    let before = listed(root, Path::new(DROP_IN));
     let known = known_dirs(root);
     let unknown: Vec<&String> = dirs.iter().filter(|dir| !known.contains(dir.as_str())).collect();
     // For an ldconfig that runs in the container, which cannot be where that cannot write.
@@ -127,7 +127,7 @@ fn included(root: &Root, from: &Path, pattern: &str) -> Vec<PathBuf> {
     let path = from.parent().unwrap_or(Path::new("/")).join(pattern);
     let name = path.file_name().and_then(OsStr::to_str).map(Pattern::new);
     let (Some(dir), Some(Ok(name))) = (path.parent(), name) else { return Vec::new() };
-    let fits = |file: &OsString| file.to_str().is_some_and(|file| name.matches(file));
+    let fits = |file: &OsStr| file.to_str().is_some_and(|file| name.matches(file));
     let files = list(root, dir, fits).unwrap_or_default().into_iter().map(|file| dir.join(file));
     files.filter(|file| file != Path::new(DROP_IN)).take(MAX_FILES).collect()
 }
@@ -303,34 +303,23 @@ fn identify(found: &OwnedFd) -> Option<Library> {
 }
 
 /// Names in a directory; none if it does not exist.
-fn list(root: &Root, dir: &Path, wanted: impl Fn(&OsString) -> bool) -> io::Result<Vec<OsString>> {
-    let found = match root.find(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        found => found?,
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(&found, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in Dir::read_from(&opened)?.take(MAX_LIBRARIES) {
-        let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
-        if wanted(&name) {
-            names.push(name);
-        }
+fn list(root: &Root, dir: &Path, wanted: impl Fn(&OsStr) -> bool) -> io::Result<Vec<OsString>> {
+    match root.list(dir, MAX_LIBRARIES, wanted) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
     }
-    names.sort();
-    Ok(names)
 }
 
 // musl
 
 /// The machines whose musl loader the container has: `/lib/ld-musl-x86_64.so.1`.
 fn musl_machines(root: &Root) -> Vec<String> {
-    let machine = |name: &OsString| {
+    let machine = |name: &OsStr| {
         let machine = name.to_str()?.strip_prefix("ld-musl-")?.strip_suffix(".so.1")?;
         Some(machine.to_owned())
     };
     let names = list(root, Path::new("/lib"), |name| machine(name).is_some()).unwrap_or_default();
-    names.iter().filter_map(machine).collect()
+    names.iter().filter_map(|name| machine(name)).collect()
 }
 
 /// Appends directories that are not in the list yet. Without a file musl searches what it was built with.
@@ -348,5 +337,5 @@ fn add_to_musl(root: &Root, path: &str, dirs: &[String]) -> io::Result<()> {
     }
     let line_end = if held.ends_with('\n') || held.is_empty() { "" } else { "\n" };
     let text = format!("{held}{line_end}{more}");
-    root.make_place(Path::new(path))?.write(text.as_bytes(), FILE_MODE).map(|_| ())
+    root.make_place(Path::new(path))?.write(text.as_bytes(), FILE_MODE)
 }

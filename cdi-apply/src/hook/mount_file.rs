@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::root::{Place, Root, reopen};
+use super::root::{Place, Root, path_of, reopen};
 
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -91,9 +91,4 @@ fn is_shared(fd: &OwnedFd) -> io::Result<bool> {
     let mount = mount.ok_or_else(|| io::Error::other("nobody knows what is mounted there"))?;
     // Optional fields end with a dash.
     Ok(mount.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
-}
-
-/// What mount(2) takes for a handle.
-fn path_of(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }

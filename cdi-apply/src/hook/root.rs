@@ -13,14 +13,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat,
+};
 use rustix::io::Errno;
 
 use crate::limited;
-use crate::path_names::names;
+use crate::path_names::{MAX_LINKS, names};
 
-/// As many links as the kernel follows in one path (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 /// Directories that are made for what is put into them.
 const DIR_MODE: RawMode = 0o755;
 /// A path, and nothing behind it: no device is set going, no FIFO waited for.
@@ -119,12 +119,23 @@ impl Root {
         Ok(Place { dir, name })
     }
 
-    /// The directory at a path, made if missing.
+    /// Names in a directory, no more than `most` looked at, sorted.
     ///
     /// # Errors
-    /// As [`Root::make_place`].
-    pub fn make_dir(&self, path: &Path) -> io::Result<OwnedFd> {
-        self.make_place(&path.join("x")).map(|place| place.dir)
+    /// As [`Root::find`]; or it is no directory, or cannot be read.
+    pub fn list(&self, path: &Path, most: usize, wanted: impl Fn(&OsStr) -> bool) -> io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.find(path)?, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&opened)?.take(most) {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if wanted(name) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// A regular file at a path, opened for reading.
@@ -154,15 +165,20 @@ impl Place {
         Ok(OsString::from_vec(text.into_bytes()))
     }
 
-    /// Makes a file there hold these bytes: beside what stands there, then in its place. Says whether it did not yet.
+    /// A handle on what stands there, itself and not what it links to.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.dir, &self.name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty())?)
+    }
+
+    /// Makes a file there hold these bytes, unless it does: beside what stands there, then in its place.
     ///
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
-    pub fn write(&self, bytes: &[u8], mode: RawMode) -> io::Result<bool> {
-        if self.holds(bytes) {
-            return Ok(false);
-        }
-        self.replace(bytes, mode).map(|()| true)
+    pub fn write(&self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
+        if self.holds(bytes) { Ok(()) } else { self.replace(bytes, mode) }
     }
 
     /// The same, where it is known that it does not.
@@ -198,8 +214,7 @@ impl Place {
     }
 
     fn holds(&self, bytes: &[u8]) -> bool {
-        let found = rustix::fs::openat(&self.dir, &self.name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty());
-        let Ok(file) = found.map_err(io::Error::from).and_then(|found| reopen(&found)) else { return false };
+        let Ok(file) = self.open().and_then(|found| reopen(&found)) else { return false };
         limited::read(file, bytes.len()).is_ok_and(|held| held == bytes)
     }
 
@@ -210,17 +225,16 @@ impl Place {
         Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
     }
 
-    /// Makes a link there that says `target`, which is not looked at. Says whether there was none that says so.
+    /// Makes a link there that says `target`, which is not looked at.
     ///
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
-    pub fn link(&self, target: &OsStr) -> io::Result<bool> {
+    pub fn link(&self, target: &OsStr) -> io::Result<()> {
         match rustix::fs::symlinkat(target, &self.dir, &self.name) {
-            Err(Errno::EXIST) if self.read_link().is_ok_and(|known| known == target) => return Ok(false),
-            Err(Errno::EXIST) => {}
-            made => return Ok(made.map(|()| true)?),
+            Err(Errno::EXIST) if self.read_link().is_ok_and(|known| known == target) => Ok(()),
+            Err(Errno::EXIST) => self.exchange(|beside| Ok(rustix::fs::symlinkat(target, &self.dir, beside)?)),
+            made => Ok(made?),
         }
-        self.exchange(|beside| Ok(rustix::fs::symlinkat(target, &self.dir, beside)?)).map(|()| true)
     }
 }
 
@@ -233,8 +247,12 @@ pub fn reopen(found: &OwnedFd) -> io::Result<File> {
         return Err(io::Error::other("no regular file"));
     }
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+    Ok(File::from(rustix::fs::openat(CWD, path_of(found), flags, Mode::empty())?))
+}
+
+/// A path of this process's that leads to what a handle is on, for system calls that take no handle.
+pub fn path_of(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn is(fd: &OwnedFd, kind: FileType) -> Result<bool, Errno> {

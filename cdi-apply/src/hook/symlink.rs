@@ -36,6 +36,6 @@ impl<'r> Links<'r> {
                 &latest.insert((parent.unwrap_or(Path::new("/")).to_owned(), place)).1
             }
         };
-        place.link(OsStr::new(target)).map(|_| ())
+        place.link(OsStr::new(target))
     }
 }

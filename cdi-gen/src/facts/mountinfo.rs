@@ -10,13 +10,18 @@ use super::dirs::Dirs;
 /// Directories that hold a mount point whose name `wanted` accepts, in mount order, each once.
 pub fn parse_directories(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Utf8PathBuf> {
     let mut found = Dirs::default();
-    for mount_point in text.lines().filter_map(|line| line.split(' ').nth(4)) {
-        let path = Utf8PathBuf::from(unescape(mount_point));
+    for mount_point in mount_points(text) {
+        let path = Utf8PathBuf::from(mount_point);
         if let Some(parent) = path.file_name().filter(|name| wanted(name)).and_then(|_| path.parent()) {
             found.add(parent);
         }
     }
     found.into_vec()
+}
+
+/// The mount points of all lines.
+pub fn mount_points(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape)
 }
 
 #[cfg(test)]
