@@ -81,11 +81,24 @@ impl ConfigFile {
     /// # Errors
     /// The new file could not be written. The old one is untouched then.
     pub fn replace(self, text: &[u8]) -> Result<bool, BundleError> {
+        self.replace_with(text, |file| rustix::fs::fdatasync(file))
+    }
+
+    /// The same without waiting for the disk: for the bundle of a container that starts now, which an engine makes anew
+    /// after a loss of power.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::replace`].
+    pub fn replace_unsynced(self, text: &[u8]) -> Result<bool, BundleError> {
+        self.replace_with(text, |_| Ok(()))
+    }
+
+    fn replace_with(self, text: &[u8], sync: impl Fn(&File) -> Result<(), Errno>) -> Result<bool, BundleError> {
         if text == self.text {
             return Ok(false);
         }
         let beside = beside(&self.name);
-        let written = self.write(&beside, text).inspect_err(|_| {
+        let written = self.write(&beside, text, sync).inspect_err(|_| {
             // It may not be there at all; the error to tell is the first.
             let _ = rustix::fs::unlinkat(&self.dir, &beside, AtFlags::empty());
         });
@@ -93,7 +106,7 @@ impl ConfigFile {
         Ok(true)
     }
 
-    fn write(&self, beside: &OsStr, text: &[u8]) -> io::Result<()> {
+    fn write(&self, beside: &OsStr, text: &[u8], sync: impl Fn(&File) -> Result<(), Errno>) -> io::Result<()> {
         let mut file = create(&self.dir, beside)?;
         file.write_all(text)?;
         let (uid, gid) = (Uid::from_raw(self.stat.st_uid), Gid::from_raw(self.stat.st_gid));
@@ -103,7 +116,7 @@ impl ConfigFile {
         }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(self.stat.st_mode))?;
         // After a loss of power the name must not lead to an empty file.
-        rustix::fs::fdatasync(&file)?;
+        sync(&file)?;
         Ok(rustix::fs::renameat(&self.dir, beside, &self.dir, &self.name)?)
     }
 }

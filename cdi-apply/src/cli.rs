@@ -1,5 +1,6 @@
 //! The command line: what was typed. It touches nothing; `main` gives it its meaning.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -37,6 +38,12 @@ pub enum Command {
     List(List),
     /// Check spec files
     Validate(Validate),
+    /// Be an OCI runtime: give a container the GPUs that it asks for, then become runc, crun or youki
+    Runtime {
+        /// What an engine tells a runtime to do: create --bundle DIR ID
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+        words: Vec<OsString>,
+    },
 }
 
 /// Where the specs are.

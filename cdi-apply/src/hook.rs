@@ -7,6 +7,7 @@ pub mod application_profile;
 pub mod chmod;
 pub mod cuda_compat;
 pub mod device_nodes;
+pub mod gpu_list;
 pub mod ld_cache;
 pub mod loader;
 pub mod mount_file;
@@ -52,6 +53,7 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
             }
             HookOperation::FreezeDeviceNodes => ("/proc/driver/nvidia/params", device_nodes::freeze(root)),
             HookOperation::ApplicationProfile => ("/etc/nvidia", application_profile::update(root)),
+            HookOperation::HideGpus => ("/proc/driver/nvidia/gpus", gpu_list::narrow(root)),
             HookOperation::Chmod { mode, path } => (path.as_str(), chmod::change(root, path, *mode)),
         };
         troubles.extend(done.err().map(|error: io::Error| Trouble { path: path.to_owned(), error }));

@@ -39,6 +39,8 @@ pub mod problem;
 pub mod registry;
 pub mod request;
 pub mod resolve;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod spec_dirs;
 pub mod trust;
 #[cfg(feature = "oci-spec")]

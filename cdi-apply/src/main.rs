@@ -46,6 +46,11 @@ fn main() -> ExitCode {
         Command::Resolve(arguments) => query::resolve(arguments, cli.json),
         Command::List(arguments) => query::list(arguments, cli.json),
         Command::Validate(arguments) => validate::run(arguments, cli.json),
+        Command::Runtime { words } => {
+            // The reason was told where the engine looks for it.
+            let _told = cdi_apply::runtime::run(words);
+            Ok(EXIT_IO)
+        }
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -78,6 +78,14 @@ impl Registry {
         Self::of_texts(texts, may_define)
     }
 
+    /// Specs that are in memory already, the lowest priority first.
+    pub fn of_specs(files: impl IntoIterator<Item = SpecFile>) -> Self {
+        let mut registry = Self::default();
+        files.into_iter().for_each(|file| registry.add(file));
+        registry.report_conflicts();
+        registry
+    }
+
     fn of_texts(texts: &SpecTexts, wanted: impl Fn(&[u8]) -> bool) -> Self {
         let mut registry = Self { problems: texts.problems.clone(), ..Self::default() };
         let mut sorted: Vec<&SpecText> = texts.files.iter().filter(|text| wanted(&text.bytes)).collect();

@@ -38,6 +38,11 @@ impl Capabilities {
         Self(self.0 | other.0)
     }
 
+    /// What both have.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The set with what its members need: codecs need CUDA, a display needs OpenGL.
     pub const fn with_implied(self) -> Self {
         let video = if self.0 & Self::VIDEO.0 != 0 { Self::COMPUTE } else { Self::ALWAYS };

@@ -12,6 +12,8 @@ pub mod capability;
 pub mod capture;
 pub mod driver_files;
 pub mod facts;
+pub mod filter;
+pub mod freshness;
 pub mod homes;
 pub mod hook_path;
 pub mod host;

@@ -61,6 +61,7 @@ pub fn hook_name(operation: &HookOperation) -> &'static str {
         HookOperation::CudaCompat { .. } => "enable-cuda-compat",
         HookOperation::FreezeDeviceNodes => "disable-device-node-modification",
         HookOperation::ApplicationProfile => "update-application-profile",
+        HookOperation::HideGpus => "hide-gpus",
         HookOperation::Chmod { .. } => "chmod",
     }
 }
@@ -239,14 +240,7 @@ impl<'a> Lowering<'a> {
         let dirs = self.library_dirs.iter().map(|dir| HookOperation::LibraryDir(dir.to_string()));
         let enabled = |operation: &HookOperation| !disabled.contains(hook_name(operation));
         let operations: Vec<HookOperation> = self.operations.iter().cloned().chain(dirs).filter(enabled).collect();
-        (!operations.is_empty()).then(|| Hook {
-            hook_name: "createContainer".into(),
-            path: path.to_string(),
-            args: cdi_specs::to_args(&operations),
-            // A hook without an environment of its own would inherit the image's: LD_PRELOAD and all.
-            env: vec!["CDI_HOOK=1".into()],
-            ..Hook::default()
-        })
+        (!operations.is_empty()).then(|| Hook::of_operations(path.as_str(), &operations))
     }
 }
 

@@ -9,6 +9,8 @@
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::Hook;
+
 /// The hook's program name, which stands first in its arguments.
 pub const HOOK_NAME: &str = "cdi-hook";
 
@@ -21,6 +23,7 @@ const CUDA_COMPAT: &str = "--cuda-compat";
 const FREEZE_DEVICE_NODES: &str = "--freeze-device-nodes";
 const APPLICATION_PROFILE: &str = "--application-profile";
 const CHMOD: &str = "--chmod";
+const HIDE_GPUS: &str = "--hide-gpus";
 
 /// One thing that the hook does in a container that is being created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +47,8 @@ pub enum HookOperation {
     FreezeDeviceNodes,
     /// Writes the application profile that names the GPUs which the container may see.
     ApplicationProfile,
+    /// Makes `/proc/driver/nvidia/gpus` show only those GPUs of which the container has the node.
+    HideGpus,
     /// Changes the permission bits of a path in the container.
     Chmod {
         /// Permission bits, such as `0o755`.
@@ -98,12 +103,27 @@ fn operation_args(operation: &HookOperation) -> Vec<String> {
         HookOperation::CudaCompat { driver_version } => vec![flag(CUDA_COMPAT), value(driver_version)],
         HookOperation::FreezeDeviceNodes => vec![flag(FREEZE_DEVICE_NODES)],
         HookOperation::ApplicationProfile => vec![flag(APPLICATION_PROFILE)],
+        HookOperation::HideGpus => vec![flag(HIDE_GPUS)],
         HookOperation::Chmod { mode, path } => vec![flag(CHMOD), format!("{mode:o}"), value(path)],
     }
 }
 
 fn value(text: &str) -> String {
     if text.starts_with("--") { format!("./{text}") } else { text.to_owned() }
+}
+
+impl Hook {
+    /// The hook of a container: it runs between the container's mounts and its start, in an environment of its own.
+    pub fn of_operations(path: &str, operations: &[HookOperation]) -> Self {
+        Self {
+            hook_name: "createContainer".to_owned(),
+            path: path.to_owned(),
+            args: to_args(operations),
+            // A hook without an environment of its own would inherit the image's: LD_PRELOAD and all.
+            env: vec!["CDI_HOOK=1".to_owned()],
+            ..Self::default()
+        }
+    }
 }
 
 /// Reads the hook's arguments. The program's name, which stands first, may be any.
@@ -145,6 +165,7 @@ impl<'a> Words<'a> {
             CUDA_COMPAT => HookOperation::CudaCompat { driver_version: self.value(CUDA_COMPAT, "driver version")? },
             FREEZE_DEVICE_NODES => HookOperation::FreezeDeviceNodes,
             APPLICATION_PROFILE => HookOperation::ApplicationProfile,
+            HIDE_GPUS => HookOperation::HideGpus,
             CHMOD => HookOperation::Chmod { mode: self.mode()?, path: self.value(CHMOD, "path")? },
             _ => return Ok(None),
         }))
@@ -180,11 +201,12 @@ mod tests {
             HookOperation::CudaCompat { driver_version: "580.159.04".into() },
             HookOperation::FreezeDeviceNodes,
             HookOperation::ApplicationProfile,
+            HookOperation::HideGpus,
             HookOperation::Chmod { mode: 0o755, path: "/dev/dri".into() },
         ];
         let expected = args(
             "cdi-hook create-container --symlink libcuda.so.1 /usr/lib/libcuda.so --library-dir /usr/lib64 \
-             --cuda-compat 580.159.04 --freeze-device-nodes --application-profile --chmod 755 /dev/dri",
+             --cuda-compat 580.159.04 --freeze-device-nodes --application-profile --hide-gpus --chmod 755 /dev/dri",
         );
         assert_eq!(to_args(&operations), expected);
         assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: operations.into(), unknown: vec![] }));
@@ -238,6 +260,7 @@ mod tests {
             path().prop_map(|driver_version| HookOperation::CudaCompat { driver_version }),
             Just(HookOperation::FreezeDeviceNodes),
             Just(HookOperation::ApplicationProfile),
+            Just(HookOperation::HideGpus),
             (0..=0o7777_u32, path()).prop_map(|(mode, path)| HookOperation::Chmod { mode, path }),
         ]
     }

@@ -39,7 +39,7 @@ pub fn update(root: &Root) -> io::Result<()> {
 }
 
 /// The minor numbers of the GPUs' nodes.
-fn minors(root: &Root) -> io::Result<Vec<u32>> {
+pub(super) fn minors(root: &Root) -> io::Result<Vec<u32>> {
     let dev = Path::new("/dev");
     let is_gpu = |name: &OsStr| {
         let number = name.as_bytes().strip_prefix(b"nvidia").unwrap_or_default();

@@ -16,8 +16,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::root::{Place, Root, path_of, reopen};
 
-const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
-const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What each mount of ours is.
+pub(super) const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+/// A handle on a name itself.
+pub(super) const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Room for the largest cache of a loader; what is not used costs nothing.
 const TMPFS: &std::ffi::CStr = c"size=64m,mode=0755";
 
@@ -83,7 +85,7 @@ impl Target {
 
 /// Whether mounts on the file system of a handle propagate to other mount namespaces (mount_namespaces(7)).
 #[expect(clippy::disallowed_methods, reason = "reads what procfs says of this process")]
-fn is_shared(fd: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_shared(fd: &OwnedFd) -> io::Result<bool> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;

@@ -17,6 +17,7 @@ pub mod libraries;
 pub mod mountinfo;
 #[cfg(feature = "nvml")]
 pub mod nvml;
+pub mod nvml_child;
 pub mod nvml_report;
 pub mod pci;
 pub mod sockets;
@@ -105,24 +106,15 @@ fn fill_from_nvml(
         }
     };
     let Some(library) = library.filter(|_| wanted) else { return };
-    match ask(query, &host.system.path_on_this_machine(&library.host_path)) {
+    match nvml_child::ask(query, &host.system.path_on_this_machine(&library.host_path)) {
         Ok(report) => {
             let refused = report.errors.iter().map(|error| Problem::warning("nvml", format!("NVML: {error}")));
             problems.extend(refused);
             nvml_report::merge(gpus, &report);
         }
         Err(error) => {
-            problems.push(Problem::warning("nvml", error).hint("the spec is made from what the kernel tells"));
+            problems
+                .push(Problem::warning("nvml", error.to_string()).hint("the spec is made from what the kernel tells"));
         }
     }
-}
-
-#[cfg(feature = "nvml")]
-fn ask(query: &NvmlQuery, library: &camino::Utf8Path) -> Result<nvml_report::NvmlReport, String> {
-    nvml::ask(query, library).map_err(|error| error.to_string())
-}
-
-#[cfg(not(feature = "nvml"))]
-fn ask(_: &NvmlQuery, _: &camino::Utf8Path) -> Result<nvml_report::NvmlReport, String> {
-    Err("this program was built without NVML".to_owned())
 }

@@ -33,6 +33,9 @@ pub struct NvmlQuery {
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NvmlReport {
+    /// The newest CUDA version that the driver runs: major and minor.
+    #[serde(default)]
+    pub cuda: Option<[u32; 2]>,
     /// In NVML's order, which is the index.
     pub gpus: Vec<NvmlGpu>,
     /// What NVML refused, GPU by GPU.
@@ -50,6 +53,12 @@ pub struct NvmlGpu {
     pub minor: Option<u32>,
     /// Marketing name.
     pub model: Option<String>,
+    /// Compute capability: major and minor.
+    #[serde(default)]
+    pub arch: Option<[u32; 2]>,
+    /// Product line, in lower-case letters without blanks: `tesla`, `geforcertx`.
+    #[serde(default)]
+    pub brand: Option<String>,
 }
 
 /// Whether the kernel leaves a question open that NVML can answer.
@@ -88,8 +97,13 @@ mod tests {
     const UUID: &str = "GPU-00000000-1111-2222-3333-444444444444";
 
     fn report() -> NvmlReport {
-        let gpu = NvmlGpu { bus_id: "00000000:0B:00.0".into(), uuid: Some(UUID.into()), minor: Some(1), model: None };
-        NvmlReport { gpus: vec![gpu], errors: Vec::new() }
+        let gpu = NvmlGpu {
+            bus_id: "00000000:0B:00.0".into(),
+            uuid: Some(UUID.into()),
+            minor: Some(1),
+            ..NvmlGpu::default()
+        };
+        NvmlReport { gpus: vec![gpu], ..NvmlReport::default() }
     }
 
     #[test]

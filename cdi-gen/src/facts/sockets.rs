@@ -36,6 +36,11 @@ const ENDPOINTS: [Endpoint; 4] = [
     Endpoint { path: "/tmp/nvidia-mps", directory: true, capability: Capabilities::COMPUTE },
 ];
 
+/// Which containers want what lies at a path, if that is an endpoint.
+pub fn capability_of(path: &Utf8Path) -> Option<Capabilities> {
+    ENDPOINTS.iter().find(|endpoint| endpoint.path == path).map(|endpoint| endpoint.capability)
+}
+
 /// Looks for the endpoints in the driver's tree, then in the system's; `/run` first, then a `/var/run` of its own.
 pub fn read(host: &Host) -> Vec<SocketFact> {
     ENDPOINTS.iter().filter_map(|endpoint| read_one(host, endpoint)).collect()

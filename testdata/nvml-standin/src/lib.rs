@@ -23,6 +23,12 @@ const GPUS: [(&str, &str, c_uint); COUNT as usize] = [
     ("GPU-5eed0001-0000-4000-8000-000000000001", "00000000:02:00.0", 1),
 ];
 
+/// The newest CUDA version that the driver runs, as `CUDA_VERSION` of cuda.h says it.
+const CUDA_VERSION: c_int = 13000;
+const COMPUTE_CAPABILITY: (c_int, c_int) = (9, 0);
+/// `NVML_BRAND_TESLA`
+const BRAND_TESLA: c_uint = 2;
+
 /// `nvmlPciInfo_t`, layout of NVML 11 and later.
 #[repr(C)]
 #[derive(Debug)]
@@ -139,6 +145,58 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: *mut c_void, buffer: *mut c_c
 pub unsafe extern "C" fn nvmlDeviceGetName(handle: *mut c_void, buffer: *mut c_char, length: c_uint) -> c_int {
     // SAFETY: the caller's promise.
     gpu(handle).map_or(INVALID_ARGUMENT, |_| unsafe { put("NVIDIA Stand-in", buffer, length) })
+}
+
+/// `nvmlSystemGetCudaDriverVersion_v2`
+///
+/// # Safety
+/// `version` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    match unsafe { version.as_mut() } {
+        Some(version) => {
+            *version = CUDA_VERSION;
+            SUCCESS
+        }
+        None => INVALID_ARGUMENT,
+    }
+}
+
+/// `nvmlDeviceGetCudaComputeCapability`
+///
+/// # Safety
+/// `major` and `minor` are null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
+    handle: *mut c_void,
+    major: *mut c_int,
+    minor: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    match (gpu(handle), unsafe { major.as_mut() }, unsafe { minor.as_mut() }) {
+        (Some(_), Some(major), Some(minor)) => {
+            (*major, *minor) = COMPUTE_CAPABILITY;
+            SUCCESS
+        }
+        _ => INVALID_ARGUMENT,
+    }
+}
+
+/// `nvmlDeviceGetBrand`
+///
+/// # Safety
+/// `brand` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetBrand(handle: *mut c_void, brand: *mut c_uint) -> c_int {
+    // SAFETY: the caller's promise.
+    match (gpu(handle), unsafe { brand.as_mut() }) {
+        (Some(_), Some(brand)) => {
+            *brand = BRAND_TESLA;
+            SUCCESS
+        }
+        _ => INVALID_ARGUMENT,
+    }
 }
 
 /// `nvmlDeviceGetMinorNumber`

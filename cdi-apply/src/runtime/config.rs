@@ -1,0 +1,314 @@
+//! Configuration: what an administrator may choose, and the keys of the NVIDIA toolkit's file that mean the same. I/O.
+//!
+//! Our file is read if it is there, else the toolkit's, so that a host moves over by changing a path. Every key has a
+//! default; without any file all of them hold.
+#![expect(clippy::disallowed_methods, reason = "reads the configuration, and the variable that may name it")]
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use camino::Utf8PathBuf;
+use cdi_gen::capability::Capabilities;
+use cdi_specs::Kind;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use crate::limited;
+
+/// Our file.
+pub const PATH: &str = "/etc/cdi-apply/config.toml";
+/// The toolkit's.
+pub const PEERS_PATH: &str = "/etc/nvidia-container-runtime/config.toml";
+/// Names another file in the place of both.
+pub const VARIABLE: &str = "CDI_RUNTIME_CONFIG";
+/// No such file is longer, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What an administrator may choose.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// OCI runtimes, by name or by path; the first that is there is run.
+    pub runtimes: Vec<PathBuf>,
+    /// Whose `NVIDIA_VISIBLE_DEVICES` counts. An image may set it as well as a user.
+    pub environment: Accept,
+    /// Whether mounts of `/dev/null` below `/var/run/nvidia-container-devices` ask for devices.
+    pub volume_mounts: bool,
+    /// Annotations that ask for devices, by how their keys start: `cdi.k8s.io/`. Engines act on those themselves.
+    pub annotation_prefixes: Vec<String>,
+    /// Variables that Docker Swarm sets in the place of `NVIDIA_VISIBLE_DEVICES`.
+    pub swarm_resources: Vec<String>,
+    /// The kind that an index or a UUID means.
+    #[serde(deserialize_with = "kind")]
+    pub kind: String,
+    /// Where specs are, the lowest priority first; the standard's directories if there is none.
+    pub spec_dirs: Vec<PathBuf>,
+    /// Whether a spec is made in memory where that on disk is missing or stale.
+    pub just_in_time: bool,
+    /// The driver's root: `/run/nvidia/driver` for a driver container.
+    pub driver_root: Utf8PathBuf,
+    /// The most that `NVIDIA_DRIVER_CAPABILITIES` can ask for.
+    #[serde(deserialize_with = "capabilities")]
+    pub driver_capabilities: Capabilities,
+    /// Whether `NVIDIA_REQUIRE_…` is checked.
+    pub requirements: bool,
+    /// Whether `/proc/driver/nvidia/gpus` shows a container its own GPUs only.
+    pub hide_gpus: bool,
+}
+
+/// Whose variables count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// Each container's.
+    #[default]
+    Always,
+    /// Those of containers that may use every device anyway.
+    Privileged,
+    /// Nobody's, but for what `docker run --gpus` sets.
+    Never,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            runtimes: ["runc", "crun", "youki"].map(PathBuf::from).into(),
+            environment: Accept::Always,
+            volume_mounts: false,
+            annotation_prefixes: Vec::new(),
+            swarm_resources: Vec::new(),
+            kind: "nvidia.com/gpu".to_owned(),
+            spec_dirs: Vec::new(),
+            just_in_time: true,
+            driver_root: "/".into(),
+            driver_capabilities: Capabilities::ALL,
+            requirements: true,
+            hide_gpus: false,
+        }
+    }
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {path}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It says something else than it may.
+    #[error("the configuration {path} is wrong: {message}", path = .path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What, on one line.
+        message: String,
+    },
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let kind: Kind = String::deserialize(deserializer)?.parse().map_err(D::Error::custom)?;
+    Ok(kind.to_string())
+}
+
+fn capabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Capabilities, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Reads the configuration of this host.
+///
+/// # Errors
+/// A file is there and cannot be read, or makes no sense: what an administrator forbade must not be allowed by a slip.
+pub fn read() -> Result<Config, ConfigError> {
+    if let Some(path) = std::env::var_os(VARIABLE) {
+        return read_file(Path::new(&path), parse)?.ok_or_else(|| missing(path.into()));
+    }
+    if let Some(config) = read_file(Path::new(PATH), parse)? {
+        return Ok(config);
+    }
+    Ok(read_file(Path::new(PEERS_PATH), parse_peers)?.unwrap_or_default())
+}
+
+fn missing(path: PathBuf) -> ConfigError {
+    ConfigError::Read { path, source: io::ErrorKind::NotFound.into() }
+}
+
+/// `None` if there is no such file.
+fn read_file(path: &Path, parse: fn(&str) -> Result<Config, String>) -> Result<Option<Config>, ConfigError> {
+    let text = match File::open(path).and_then(|file| limited::read(file, MAX_BYTES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+    };
+    let wrong = |message| ConfigError::Wrong { path: path.to_owned(), message };
+    let text = String::from_utf8(text).map_err(|error| wrong(error.to_string()))?;
+    parse(&text).map(Some).map_err(wrong)
+}
+
+/// Reads the text of our file.
+///
+/// # Errors
+/// It is no TOML, or has a key that we do not know.
+pub fn parse(text: &str) -> Result<Config, String> {
+    toml::from_str(text).map_err(|error| one_line(text, &error))
+}
+
+/// What is wrong, and in which line; the parser's own words show the text over several.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or(message.clone(), |before| format!("line {}: {message}", before.matches('\n').count() + 1))
+}
+
+/// The toolkit's file, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Peers {
+    disable_require: bool,
+    swarm_resource: String,
+    accept_nvidia_visible_devices_envvar_when_unprivileged: Option<bool>,
+    accept_nvidia_visible_devices_as_volume_mounts: bool,
+    supported_driver_capabilities: Option<String>,
+    nvidia_container_cli: PeersCli,
+    nvidia_container_runtime: PeersRuntime,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeersCli {
+    root: Utf8PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeersRuntime {
+    runtimes: Vec<PathBuf>,
+    mode: String,
+    modes: PeersModes,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeersModes {
+    cdi: PeersCdi,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct PeersCdi {
+    spec_dirs: Vec<PathBuf>,
+    default_kind: String,
+    annotation_prefixes: Option<Vec<String>>,
+}
+
+/// Reads the text of the toolkit's file; keys that mean nothing here are passed over.
+///
+/// # Errors
+/// It is no TOML, or a key that matters has a value that it cannot have.
+pub fn parse_peers(text: &str) -> Result<Config, String> {
+    let peers: Peers = toml::from_str(text).map_err(|error| one_line(text, &error))?;
+    let usual = Config::default();
+    let PeersRuntime { runtimes, mode, modes: PeersModes { cdi } } = peers.nvidia_container_runtime;
+    let environment = match peers.accept_nvidia_visible_devices_envvar_when_unprivileged {
+        Some(false) => Accept::Privileged,
+        _ => Accept::Always,
+    };
+    let listed = peers.swarm_resource.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let capabilities =
+        peers.supported_driver_capabilities.map(|words| words.parse().map_err(|error| format!("{error}")));
+    let kind = match cdi.default_kind.as_str() {
+        "" => Ok(usual.kind),
+        kind => kind.parse().map(|kind: Kind| kind.to_string()).map_err(|error| format!("{error}")),
+    };
+    Ok(Config {
+        runtimes: if runtimes.is_empty() { usual.runtimes } else { runtimes },
+        environment,
+        volume_mounts: peers.accept_nvidia_visible_devices_as_volume_mounts,
+        annotation_prefixes: cdi.annotation_prefixes.unwrap_or_default(),
+        swarm_resources: listed.map(str::to_owned).collect(),
+        kind: kind?,
+        spec_dirs: cdi.spec_dirs,
+        just_in_time: mode != "cdi",
+        driver_root: if peers.nvidia_container_cli.root.as_str().is_empty() {
+            "/".into()
+        } else {
+            peers.nvidia_container_cli.root
+        },
+        driver_capabilities: capabilities.transpose()?.unwrap_or(Capabilities::ALL),
+        requirements: !peers.disable_require,
+        hide_gpus: usual.hide_gpus,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_a_default() {
+        assert_eq!(parse(""), Ok(Config::default()));
+        assert_eq!(parse_peers(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn keys_of_ours() {
+        let text = "runtimes = ['/usr/local/bin/crun']\nenvironment = 'never'\nvolume-mounts = true\n\
+                    annotation-prefixes = ['cdi.k8s.io/']\nswarm-resources = ['DOCKER_RESOURCE_GPU']\n\
+                    kind = 'example.com/gpu'\nspec-dirs = ['/etc/cdi']\njust-in-time = false\n\
+                    driver-root = '/run/nvidia/driver'\ndriver-capabilities = 'compute,utility'\n\
+                    requirements = false\nhide-gpus = true\n";
+        let config = parse(text).unwrap();
+        assert_eq!(config.runtimes, [Path::new("/usr/local/bin/crun")]);
+        assert_eq!((config.environment, config.volume_mounts), (Accept::Never, true));
+        assert_eq!(config.driver_capabilities, Capabilities::COMPUTE | Capabilities::UTILITY);
+        assert_eq!((config.just_in_time, config.requirements, config.hide_gpus), (false, false, true));
+        assert_eq!((config.kind.as_str(), config.driver_root.as_str()), ("example.com/gpu", "/run/nvidia/driver"));
+    }
+
+    #[test]
+    fn a_slip_is_an_error_and_says_where() {
+        let cases = [
+            ("\nenviroment = 'never'", "line 2: unknown field `enviroment`"),
+            ("environment = 'no'", "line 1: unknown variant `no`, expected one of `always`, `privileged`, `never`"),
+            ("kind = 'gpu'", "kind `gpu` is not of the form vendor/class"),
+            ("driver-capabilities = 'cuda'", "unknown driver capability `cuda`"),
+            ("runtimes = 3", "line 1: invalid type: integer `3`"),
+            ("a = [", "line 1: "),
+        ];
+        for (text, words) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_the_toolkits_file() {
+        let text = "disable-require = true\nswarm-resource = 'A, B'\n\
+                    accept-nvidia-visible-devices-envvar-when-unprivileged = false\n\
+                    accept-nvidia-visible-devices-as-volume-mounts = true\n\
+                    supported-driver-capabilities = 'compute'\n\
+                    [nvidia-container-cli]\nroot = '/run/nvidia/driver'\nldconfig = '@/sbin/ldconfig'\n\
+                    [nvidia-container-runtime]\nruntimes = ['crun']\nmode = 'cdi'\nlog-level = 'info'\n\
+                    [nvidia-container-runtime.modes.cdi]\nspec-dirs = ['/x']\ndefault-kind = 'a.b/c'\n\
+                    annotation-prefixes = ['cdi.k8s.io/']\n[features]\nnew = true\n";
+        let expected = Config {
+            runtimes: vec!["crun".into()],
+            environment: Accept::Privileged,
+            volume_mounts: true,
+            annotation_prefixes: vec!["cdi.k8s.io/".into()],
+            swarm_resources: vec!["A".into(), "B".into()],
+            kind: "a.b/c".into(),
+            spec_dirs: vec!["/x".into()],
+            just_in_time: false,
+            driver_root: "/run/nvidia/driver".into(),
+            driver_capabilities: Capabilities::COMPUTE,
+            requirements: false,
+            hide_gpus: false,
+        };
+        assert_eq!(parse_peers(text), Ok(expected));
+        assert!(parse_peers("supported-driver-capabilities = 'x'").is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Log: trouble, where engines look for it. I/O.
+//!
+//! An engine gives its runtime a log file, and shows the last error in it to the user who started the container; what is
+//! written to stderr only, some of them drop.
+#![expect(clippy::disallowed_methods, reason = "writes to the engine's log file")]
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::command_line::CommandLine;
+
+/// How bad it is, by logrus' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The container starts.
+    Warning,
+    /// It does not.
+    Error,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Tells of trouble: in the engine's log; errors, and all if there is no log, on stderr.
+pub fn tell(line: &CommandLine, level: Level, message: &str) {
+    let message = format!("cdi-runtime: {message}");
+    let logged =
+        line.log.as_deref().map(|path| append(path, &entry(SystemTime::now(), level, &message, line.log_is_json)));
+    if level == Level::Error || !matches!(logged, Some(Ok(()))) {
+        // A closed stderr is no reason to do anything else.
+        let _ = writeln!(io::stderr(), "{message}");
+    }
+}
+
+fn append(path: &Path, entry: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).open(path)?.write_all(entry.as_bytes())
+}
+
+/// A line as runc's logger writes it.
+fn entry(time: SystemTime, level: Level, message: &str, is_json: bool) -> String {
+    let (time, level) = (rfc3339(time.duration_since(UNIX_EPOCH).unwrap_or_default()), level.word());
+    if is_json {
+        format!("{}\n", json!({"level": level, "msg": message, "time": time}))
+    } else {
+        format!("time={time:?} level={level} msg={message:?}\n")
+    }
+}
+
+/// A time since 1970 in UTC (RFC 3339; the days are those of the proleptic Gregorian calendar).
+fn rfc3339(since: Duration) -> String {
+    const DAY: u64 = 86_400;
+    let (mut days, seconds) = (since.as_secs() / DAY, since.as_secs() % DAY);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
+}
+
+fn is_leap(year: u64) -> bool {
+    (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(rfc3339(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn lines() {
+        let line = |is_json| entry(UNIX_EPOCH, Level::Error, "a \"b\"\nc", is_json);
+        assert_eq!(line(true), "{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\\nc\",\"time\":\"1970-01-01T00:00:00Z\"}\n");
+        assert_eq!(line(false), "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a \\\"b\\\"\\nc\"\n");
+    }
+}
