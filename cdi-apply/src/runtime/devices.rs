@@ -28,7 +28,7 @@ use crate::device_numbers;
 use crate::registry::{Registry, SpecFile};
 use crate::request::Request;
 use crate::resolve::{Unresolvable, resolve};
-use crate::spec_dirs::SpecDirs;
+use crate::spec_dirs::{SpecDirs, SpecTexts};
 
 /// Where a spec that was made at once is said to be.
 const IN_MEMORY: &str = "(made at once)";
@@ -47,7 +47,6 @@ pub enum DevicesError {
     #[error("{error}{}", told(.error))]
     Unresolvable {
         /// Which, and what is wrong with files that might.
-        #[from]
         error: Unresolvable,
     },
     /// No spec on disk can be used, and none can be made.
@@ -63,6 +62,13 @@ pub enum DevicesError {
     Stale(String),
 }
 
+impl From<Unresolvable> for DevicesError {
+    fn from(error: Unresolvable) -> Self {
+        Self::Unresolvable { error }
+    }
+}
+
+/// What is wrong with files that might define what is asked for.
 fn told(error: &Unresolvable) -> String {
     error.problems.iter().map(|problem| format!("; not used: {problem}")).collect()
 }
@@ -138,10 +144,21 @@ pub fn edits(asked: &Asked, config: &Config, driver: &Driver) -> Result<Vec<Cont
         asked.names.iter().partition(|name| name.kind().to_string() == config.kind);
     let requests =
         |names: &[&QualifiedName]| names.iter().map(|name| Request::Name((*name).clone())).collect::<Vec<_>>();
-    let own = Own { requests: requests(&own), asked, config, driver };
+    let own = Own { requests: requests(&own), asked, config, driver, texts: &texts };
     let mut edits = if own.requests.is_empty() && !asked.driver_only { Vec::new() } else { own.edits(&registry)? };
-    edits.extend(resolve(&registry, &requests(&others))?.edits().into_iter().cloned());
+    let others = requests(&others);
+    let resolved = resolve(&registry, &others).map_err(|_| why_unresolvable(&texts, &others))?;
+    edits.extend(resolved.edits().into_iter().cloned());
     Ok(edits)
+}
+
+/// The same error, by one who has read every file and knows what is wrong with each.
+fn why_unresolvable(texts: &SpecTexts, requests: &[Request]) -> DevicesError {
+    match resolve(&Registry::new(texts), requests) {
+        Err(error) => error.into(),
+        // It was read between two changes of the files.
+        Ok(_) => DevicesError::Stale("the specs on disk were changed meanwhile".to_owned()),
+    }
 }
 
 /// What is asked of the configured kind.
@@ -150,6 +167,7 @@ struct Own<'a> {
     asked: &'a Asked,
     config: &'a Config,
     driver: &'a Driver,
+    texts: &'a SpecTexts,
 }
 
 impl Own<'_> {
@@ -173,7 +191,7 @@ impl Own<'_> {
     fn on_disk<'r>(&self, registry: &'r Registry) -> Result<Vec<&'r ContainerEdits>, OnDisk> {
         let mut of_kind = registry.files().iter().filter(|file| file.spec.kind == self.config.kind);
         // Files come in the order of their priority.
-        let Some(last) = of_kind.next_back() else { return Err(self.no_spec(registry)) };
+        let Some(last) = of_kind.next_back() else { return Err(self.no_spec()) };
         let common = &last.spec.container_edits;
         let resolved = match (self.asked.driver_only, resolve(registry, &self.requests)) {
             (true, _) => Ok(vec![common]),
@@ -182,7 +200,7 @@ impl Own<'_> {
         let stale = self.stale(resolved.as_deref().unwrap_or(&[common]));
         match (stale, resolved) {
             (None, Ok(edits)) => Ok(edits),
-            (None, Err(error)) => Err(OnDisk::Final(error.into())),
+            (None, Err(_)) => Err(OnDisk::Final(why_unresolvable(self.texts, &self.requests))),
             (Some(why), _) => {
                 let why = format!("the spec {} is stale: {why}", last.path.display());
                 Err(if self.config.just_in_time {
@@ -194,14 +212,15 @@ impl Own<'_> {
         }
     }
 
-    fn no_spec(&self, registry: &Registry) -> OnDisk {
-        if !self.config.just_in_time {
-            let error = resolve(registry, &self.requests).err().map(DevicesError::from);
-            let nothing = DevicesError::Stale(format!("no spec defines devices of the kind {}", self.config.kind));
-            return OnDisk::Final(error.unwrap_or(nothing));
-        }
+    fn no_spec(&self) -> OnDisk {
+        let registry = Registry::new(self.texts);
         let problems: String = registry.problems().iter().map(|problem| format!("; not used: {problem}")).collect();
-        OnDisk::Unusable(format!("no spec on disk is of the kind {}{problems}", self.config.kind))
+        let why = format!("no spec on disk is of the kind {}{problems}", self.config.kind);
+        match resolve(&registry, &self.requests) {
+            _ if self.config.just_in_time => OnDisk::Unusable(why),
+            Err(error) => OnDisk::Final(error.into()),
+            Ok(_) => OnDisk::Final(DevicesError::Stale(why)),
+        }
     }
 
     fn stale(&self, edits: &[&ContainerEdits]) -> Option<String> {
