@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs one container through the CRI: cri.py REQUEST, a JSON object with the `socket` and the messages `pod` and
-`container`. Prints the container's output and ends with its exit code."""
+"""Runs one container through the CRI: cri.py REQUEST, a JSON object with the `socket`, the runtime `handler` and the
+messages `pod` and `container`. Prints the container's output and ends with its exit code."""
 import json
 import pathlib
 import sys
@@ -33,7 +33,7 @@ def run(sandbox):
     return status.exit_code
 
 
-sandbox = runtime.RunPodSandbox(api.RunPodSandboxRequest(config=pod)).pod_sandbox_id
+sandbox = runtime.RunPodSandbox(api.RunPodSandboxRequest(config=pod, runtime_handler=request["handler"])).pod_sandbox_id
 try:
     code = run(sandbox)
 except grpc.RpcError as error:

@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: the programs as they are shipped. I/O.
 //!
-//! cdi-gen is linked to glibc, since it loads the driver's libraries. cdi-apply and cdi-hook are static files that run
-//! anywhere: in any container, in an initramfs, on musl, and without the dynamic linker's work at each container start.
+//! cdi-gen is linked to glibc, since it loads the driver's libraries. The others are static files that run anywhere: in
+//! any container, in an initramfs, on musl, and without the dynamic linker's work at each container start.
 #![expect(clippy::disallowed_methods, reason = "puts the programs in place")]
 
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use crate::build;
 
 /// The static programs.
-const STATIC: [&str; 2] = ["cdi-apply", "cdi-hook"];
+const STATIC: [&str; 3] = ["cdi-apply", "cdi-hook", "cdi-runtime"];
 
 /// Builds all and tells where they are.
 pub fn run() -> anyhow::Result<()> {

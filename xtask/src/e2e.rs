@@ -104,7 +104,7 @@ fn run_cases(
 ) -> anyhow::Result<()> {
     let version = engine.version()?;
     for runtime in plan.runtimes {
-        for case in case::cases(host) {
+        for case in case::cases(plan, runtime, host) {
             tell(&case.row(plan, &version, runtime, engine, host))?;
         }
     }

@@ -1,4 +1,4 @@
-//! Bundles: `cdi-apply inject` into what `RUNTIME spec` writes, and `RUNTIME run`. I/O.
+//! Bundles: what `RUNTIME spec` writes, `cdi-apply inject` and `RUNTIME run`, or `cdi-runtime run` alone. I/O.
 #![expect(clippy::disallowed_methods, reason = "runs OCI runtimes")]
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::case::TIME_LIMIT;
-use super::engine::{Engine, Job};
+use super::engine::{Asks, Engine, Job};
 use super::files::{copy_tree, make_dirs, read, remove_tree, write};
 use super::fixture;
 use crate::build;
@@ -17,6 +17,7 @@ use crate::build;
 /// A directory for bundles.
 pub struct Bundles {
     work: PathBuf,
+    asks: Asks,
     cdi_apply: PathBuf,
     /// Containers so far.
     started: Cell<u32>,
@@ -24,9 +25,10 @@ pub struct Bundles {
 
 impl Bundles {
     /// Makes it.
-    pub fn prepare(work: &Path) -> anyhow::Result<Self> {
+    pub fn prepare(asks: Asks, work: &Path) -> anyhow::Result<Self> {
         make_dirs(&work.join("bundles"))?;
-        Ok(Self { work: work.to_owned(), cdi_apply: fixture::program(work, "cdi-apply"), started: Cell::default() })
+        let cdi_apply = fixture::program(work, "cdi-apply");
+        Ok(Self { work: work.to_owned(), asks, cdi_apply, started: Cell::default() })
     }
 
     fn runtime(&self, runtime: &str) -> PathBuf {
@@ -40,11 +42,13 @@ impl Bundles {
         let name = self.work.file_name().unwrap_or_default().to_string_lossy();
         let unasked = fixture::unasked();
         let mount = json!({"destination": unasked, "source": unasked, "type": "bind", "options": ["bind", "rw"]});
-        write_config(&self.runtime(runtime), bundle, job.command, &format!("/{name}/bundle"), Some(mount))
+        let variable = job.variable().filter(|_| self.asks == Asks::Runtime);
+        write_config(&self.runtime(runtime), bundle, job.command, &format!("/{name}/bundle"), Some(mount))?;
+        variable.map_or(Ok(()), |variable| add_variable(bundle, &variable))
     }
 
     fn inject(&self, bundle: &Path, job: &Job<'_>) -> anyhow::Result<Option<Output>> {
-        if job.devices.is_empty() {
+        if job.devices.is_empty() || self.asks == Asks::Runtime {
             return Ok(None);
         }
         let mut inject = Command::new(&self.cdi_apply);
@@ -52,6 +56,15 @@ impl Bundles {
         let output = inject.output().context("cannot run cdi-apply")?;
         Ok((!output.status.success()).then_some(output))
     }
+}
+
+/// Sets a variable of the container's process.
+pub fn add_variable(bundle: &Path, variable: &str) -> anyhow::Result<()> {
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&read(&file)?).context("config.json is no JSON")?;
+    let env = config.pointer_mut("/process/env").and_then(Value::as_array_mut);
+    env.context("config.json has no variables")?.push(variable.into());
+    write(&file, &config.to_string())
 }
 
 /// Writes what `RUNTIME spec` gives, with a command, a cgroup, and perhaps one more mount.
@@ -98,8 +111,15 @@ impl Engine for Bundles {
         // One that hangs and is killed leaves its state behind.
         self.started.set(self.started.get() + 1);
         let name = format!("cdi-e2e-{}", self.started.get());
+        let program = match self.asks {
+            Asks::Engine => self.runtime(runtime),
+            Asks::Runtime => {
+                fixture::configure_runtime(&self.runtime(runtime))?;
+                fixture::program(&self.work, "cdi-runtime")
+            }
+        };
         let mut run = Command::new("timeout");
-        run.args(["-s", "KILL", TIME_LIMIT]).arg(self.runtime(runtime));
+        run.args(["-s", "KILL", TIME_LIMIT]).arg(program);
         run.arg("--root").arg(self.work.join("bundles/state")).args(["run", "--bundle"]).arg(&bundle).arg(name);
         let output = run.current_dir(&bundle).output().with_context(|| format!("cannot run {runtime}"))?;
         remove_tree(&bundle)?;

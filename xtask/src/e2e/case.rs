@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::engine::{Engine, Job, Plan};
+use super::docker;
+use super::engine::{Asks, Engine, Job, Plan};
 use super::fixture::{self, CDI_VERSIONS, EVIL, FIXTURE_NODES, Host, PROBE};
 use super::one_line;
 use super::outcome::Row;
@@ -25,12 +26,15 @@ const NO_FILE: &str = "No such file or directory";
 pub struct Case {
     devices: Vec<String>,
     check: Check,
+    /// Whether the spec is on disk.
+    has_spec: bool,
 }
 
 /// What is run in a container, and what must come of it.
 #[derive(Clone, Copy)]
 pub enum Check {
-    /// `gpu-check` finds all that the spec should bring, the hook ran, and the node that was not asked for is denied.
+    /// `gpu-check` finds all that the spec should bring, the probe's hook ran if it was asked for, and the node that was
+    /// not asked for is denied.
     Everything,
     /// As above, and no hook loads what the image would have it load (CVE-2025-23266).
     NotHijacked,
@@ -43,20 +47,34 @@ pub enum Check {
 }
 
 /// The containers that an engine runs.
-pub fn cases(host: &Host) -> Vec<Case> {
-    let case = |device: &str, check| Case { devices: vec![device.to_owned()], check };
-    let with_probe =
-        |device: &str| Case { devices: vec![device.to_owned(), PROBE.to_owned()], check: Check::Everything };
-    let uuid = host.uuid.iter().map(|uuid| with_probe(&format!("nvidia.com/gpu={uuid}")));
-    let everything = ["nvidia.com/gpu=all", "nvidia.com/gpu=0", "nvidia.com/hooked=all"].map(with_probe);
-    let hostile = ["nvidia.com/hooked=all", PROBE, EVIL].map(str::to_owned).to_vec();
+pub fn cases(plan: &Plan, runtime: &str, host: &Host) -> Vec<Case> {
+    let case = |devices: &[&str], check| {
+        let devices = devices.iter().map(|device| (*device).to_owned()).collect();
+        Case { devices, check, has_spec: true }
+    };
+    // Docker's flag knows GPUs and nothing else.
+    let gpus_only = runtime == docker::GPUS;
+    let probes = if gpus_only { 0 } else { 1 };
+    let everything = |device: &str| {
+        case(&[device].into_iter().chain([PROBE].into_iter().take(probes)).collect::<Vec<_>>(), Check::Everything)
+    };
+    let uuid = host.uuid.iter().map(|uuid| everything(&format!("nvidia.com/gpu={uuid}")));
     let others = [
-        Case { devices: hostile, check: Check::NotHijacked },
-        case("nvidia.com/gpu=all", Check::NvidiaSmi),
-        case(NO_SUCH_DEVICE, Check::Refused),
-        Case { devices: Vec::new(), check: Check::Nothing },
+        case(&["nvidia.com/gpu=all"], Check::NvidiaSmi),
+        case(&[NO_SUCH_DEVICE], Check::Refused),
+        case(&[], Check::Nothing),
     ];
-    everything.into_iter().chain(uuid).chain(others).collect()
+    let mut cases: Vec<Case> = ["nvidia.com/gpu=all", "nvidia.com/gpu=0"].map(everything).into();
+    cases.extend(uuid);
+    cases.extend(others);
+    if !gpus_only {
+        cases.push(everything("nvidia.com/hooked=all"));
+        cases.push(case(&["nvidia.com/hooked=all", PROBE, EVIL], Check::NotHijacked));
+    }
+    if plan.asks == Asks::Runtime {
+        cases.push(Case { has_spec: false, ..case(&["nvidia.com/gpu=0"], Check::Everything) });
+    }
+    cases
 }
 
 /// Which CDI versions an engine reads; that of the spec under test must be one of them.
@@ -90,7 +108,8 @@ impl Case {
     /// Runs the container and judges it.
     pub fn row(&self, plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, host: &Host) -> Row {
         let started = Instant::now();
-        let output = engine.run(runtime, &Job { devices: &self.devices, command: &self.command(host) });
+        let run = || engine.run(runtime, &Job { devices: &self.devices, command: &self.command(host) });
+        let output = if self.has_spec { run() } else { host.without_spec(run) };
         let milliseconds = elapsed(started);
         let result = match output {
             Ok(output) => self.judge(plan, host, &output),
@@ -106,9 +125,14 @@ impl Case {
         }
     }
 
+    fn has_probe(&self) -> bool {
+        self.devices.iter().any(|device| device == PROBE)
+    }
+
     fn title(&self) -> String {
         let device = self.devices.first().map_or("none", String::as_str);
         let suffix = match self.check {
+            Check::Everything if !self.has_spec => " (no spec on disk)",
             Check::Everything | Check::Nothing => "",
             Check::NotHijacked => " (LD_PRELOAD)",
             Check::NvidiaSmi => " (nvidia-smi)",
@@ -120,8 +144,12 @@ impl Case {
     /// What a good outcome shows.
     fn good(&self, plan: &Plan) -> &'static str {
         match self.check {
-            Check::Everything | Check::NotHijacked if plan.enforces => "ok, hook ran, others denied",
-            Check::Everything | Check::NotHijacked => "ok, hook ran",
+            Check::Everything | Check::NotHijacked => match (self.has_probe(), plan.enforces) {
+                (true, true) => "ok, hook ran, others denied",
+                (true, false) => "ok, hook ran",
+                (false, true) => "ok, others denied",
+                (false, false) => "ok",
+            },
             Check::NvidiaSmi | Check::Refused | Check::Nothing => "ok",
         }
     }
@@ -156,7 +184,8 @@ impl Case {
             Check::Nothing => compare(&nothing(plan), &printed),
             Check::NotHijacked if host.is_hijacked() => Err("a hook loaded the image's library".to_owned()),
             Check::Everything | Check::NotHijacked | Check::Refused => {
-                compare(&everything(plan, host), &printed).and_then(|()| hook_ran(host))
+                compare(&everything(plan, host), &printed)?;
+                if self.has_probe() { hook_ran(host) } else { Ok(()) }
             }
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::case::TIME_LIMIT;
 use super::docker::{start, wait_for};
-use super::engine::{Engine, Job};
+use super::engine::{Asks, Engine, Job};
 use super::files::{make_dirs, read, remove_tree, write};
 use super::{fixture, one_line};
 use crate::build;
@@ -24,6 +24,8 @@ const NEW_OPTION: &str = " [debug_redact = true]";
 const IMAGE: &str = "docker.io/library/bench:1";
 /// How the CRI is asked for devices, in the place of a runtime's name; the other is an annotation.
 pub const FIELD: &str = "field";
+/// The runtime handler that is cdi-runtime.
+const HANDLER: &str = "cdi";
 const SANDBOX_IMAGE: &str = "docker.io/library/pause:1";
 
 /// How containers are asked for.
@@ -38,6 +40,7 @@ pub enum Channel {
 /// A daemon and its socket.
 pub struct Containerd {
     channel: Channel,
+    asks: Asks,
     work: PathBuf,
     state: PathBuf,
     /// Containers so far.
@@ -46,15 +49,18 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts the daemon and imports the images.
-    pub fn prepare(channel: Channel, work: &Path) -> anyhow::Result<Self> {
+    pub fn prepare(channel: Channel, asks: Asks, work: &Path) -> anyhow::Result<Self> {
         let state = work.join("containerd");
         remove_tree(&state)?;
         make_dirs(&state)?;
-        write(&state.join("config.toml"), &config(&state)?)?;
+        write(&state.join("config.toml"), &config(&state, &fixture::program(work, "cdi-runtime"))?)?;
+        if asks == Asks::Runtime {
+            fixture::configure_runtime(Path::new("runc"))?;
+        }
         let archive = make_images(work, &state)?;
         let log = state.join("log");
         start(Command::new("containerd").arg("--config").arg(state.join("config.toml")), &log)?;
-        let containerd = Self { channel, work: work.to_owned(), state, started: Cell::default() };
+        let containerd = Self { channel, asks, work: work.to_owned(), state, started: Cell::default() };
         wait_for(|| containerd.ctr().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("containerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;
         for namespace in ["default", "k8s.io"] {
@@ -120,7 +126,18 @@ impl Containerd {
         });
         let unasked = fixture::unasked();
         let devices: Value = job.devices.iter().map(|device| json!({"name": device})).collect();
+        let by_runtime = self.asks == Asks::Runtime;
+        let env: Value = job
+            .variable()
+            .iter()
+            .filter(|_| by_runtime)
+            .map(|variable| {
+                let (key, value) = variable.split_once('=').unwrap_or_default();
+                json!({"key": key, "value": value})
+            })
+            .collect();
         let (field, annotations) = match job.devices {
+            _ if by_runtime => (json!([]), json!({})),
             [] => (json!([]), json!({})),
             _ if field == FIELD => (devices, json!({})),
             names => (json!([]), json!({"cdi.k8s.io/e2e": names.join(",")})),
@@ -132,10 +149,12 @@ impl Containerd {
             "log_path": "log",
             "mounts": [{"container_path": unasked, "host_path": unasked}],
             "linux": {"resources": {}, "security_context": security},
+            "envs": env,
             "CDI_devices": field,
             "annotations": annotations,
         });
-        let request = json!({"socket": self.socket(), "pod": pod, "container": container});
+        let handler = if by_runtime { HANDLER } else { "" };
+        let request = json!({"socket": self.socket(), "handler": handler, "pod": pod, "container": container});
         let mut client = Command::new("chroot");
         client.args([CLIENT_ROOT, "timeout", "-s", "KILL", TIME_LIMIT, "python3"]).arg(self.client().join("cri.py"));
         client.arg(request.to_string()).output().context("cannot run the CRI client")
@@ -171,7 +190,7 @@ fn version() -> anyhow::Result<String> {
 }
 
 /// Both generations of the configuration: plugins have other names since 2.0, and CDI is on by default.
-fn config(state: &Path) -> anyhow::Result<String> {
+fn config(state: &Path, cdi_runtime: &Path) -> anyhow::Result<String> {
     let is_old = version()?.starts_with("1.");
     let (generation, cri) = if is_old { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.runtime") };
     let sandbox = if is_old {
@@ -193,7 +212,10 @@ fn config(state: &Path) -> anyhow::Result<String> {
         "version = {generation}\nroot = \"{state}/root\"\nstate = \"{state}/state\"\n\
          disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
          [grpc]\n  address = \"{state}/s\"\n\
-         [plugins.'{cri}']\n  enable_cdi = true\n  cdi_spec_dirs = [{dirs}]\n  restrict_oom_score_adj = true\n{sandbox}{pinned}"
+         [plugins.'{cri}']\n  enable_cdi = true\n  cdi_spec_dirs = [{dirs}]\n  restrict_oom_score_adj = true\n{sandbox}\
+         [plugins.'{cri}'.containerd.runtimes.{HANDLER}]\n  runtime_type = \"io.containerd.runc.v2\"\n\
+         [plugins.'{cri}'.containerd.runtimes.{HANDLER}.options]\n  BinaryName = \"{}\"\n{pinned}",
+        cdi_runtime.display()
     ))
 }
 

@@ -9,19 +9,29 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::case::TIME_LIMIT;
-use super::engine::{Engine, Job};
-use super::files::{make_dirs, read, remove_tree, write};
+use super::engine::{Asks, Engine, Job};
+use super::files::{link, make_dirs, read, remove_tree, write};
 use super::{fixture, one_line};
 use crate::build;
+
+/// How containers come to cdi-runtime: by `--runtime`, because it is the default, and that with `--gpus`.
+pub const CHANNELS: &[&str] = &["registered", "default", GPUS];
+/// `docker run --gpus`, which sets a variable and a hook.
+pub const GPUS: &str = "gpus";
+/// The name that cdi-runtime is registered by.
+const REGISTERED: &str = "cdi";
+/// What docker looks for before it takes `--gpus`.
+const GPU_HOOK: &str = "nvidia-container-runtime-hook";
 
 /// A daemon's socket.
 pub struct Docker {
     socket: PathBuf,
+    asks: Asks,
 }
 
 impl Docker {
     /// Starts the daemon and imports the image.
-    pub fn prepare(work: &Path) -> anyhow::Result<Self> {
+    pub fn prepare(asks: Asks, work: &Path) -> anyhow::Result<Self> {
         let state = work.join("docker");
         // What another release's daemon has left there is not for this one.
         remove_tree(&state)?;
@@ -29,8 +39,11 @@ impl Docker {
         let socket = state.join("s");
         let name = work.file_name().unwrap_or_default().to_string_lossy();
         let nofile = json!({"Name": "nofile", "Hard": 1024, "Soft": 1024});
+        let own = fixture::program(work, "cdi-runtime");
+        let by_runtime = asks == Asks::Runtime;
         let config = json!({
-            "features": {"cdi": true},
+            "features": {"cdi": !by_runtime},
+            "default-runtime": if by_runtime { REGISTERED } else { "runc" },
             "cdi-spec-dirs": fixture::SPEC_DIRS,
             "data-root": state.join("data"),
             "exec-root": state.join("exec"),
@@ -43,12 +56,20 @@ impl Docker {
             "ip-forward": false,
             "userland-proxy": false,
             "default-ulimits": {"nofile": nofile},
-            "runtimes": {"crun": {"path": "/usr/bin/crun"}},
+            "runtimes": {"crun": {"path": "/usr/bin/crun"}, REGISTERED: {"path": own}},
         });
         write(&state.join("daemon.json"), &config.to_string())?;
         let log = state.join("log");
-        start(Command::new("dockerd").arg("--config-file").arg(state.join("daemon.json")), &log)?;
-        let docker = Self { socket };
+        let mut dockerd = Command::new("dockerd");
+        if by_runtime {
+            fixture::configure_runtime(Path::new("runc"))?;
+            let dir = state.join("path");
+            make_dirs(&dir)?;
+            link(&fixture::program(work, "cdi-hook").display().to_string(), &dir.join(GPU_HOOK))?;
+            dockerd.env("PATH", format!("/usr/sbin:/usr/bin:/sbin:/bin:{}", dir.display()));
+        }
+        start(dockerd.arg("--config-file").arg(state.join("daemon.json")), &log)?;
+        let docker = Self { socket, asks };
         wait_for(|| docker.command().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("dockerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;
         build::output(docker.command().arg("import").arg(fixture::rootfs_tar(work)).arg("bench:1"))?;
@@ -72,11 +93,31 @@ impl Engine for Docker {
     fn run(&self, runtime: &str, job: &Job<'_>) -> anyhow::Result<Output> {
         let unasked = fixture::unasked();
         let mut command = self.command();
-        command.args(["run", "--rm", "--network=none", "--runtime", runtime, "--volume"]);
+        command.args(["run", "--rm", "--network=none", "--volume"]);
         command.arg(format!("{0}:{0}", unasked.display()));
-        job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
+        match self.asks {
+            Asks::Engine => {
+                command.args(["--runtime", runtime]);
+                job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
+            }
+            Asks::Runtime if runtime == GPUS => {
+                let gpus = job.devices.iter().filter_map(|device| device.split_once('=')).map(|(_, gpu)| gpu);
+                gpus.for_each(|gpu| _ = command.args(["--gpus", &gpus_flag(gpu)]));
+            }
+            Asks::Runtime => {
+                if runtime != "default" {
+                    command.args(["--runtime", REGISTERED]);
+                }
+                job.variable().iter().for_each(|variable| _ = command.args(["--env", variable]));
+            }
+        }
         command.arg("bench:1").args(job.command).output().context("cannot run docker")
     }
+}
+
+/// `all`, or a device of a name.
+fn gpus_flag(gpu: &str) -> String {
+    if gpu == "all" { gpu.to_owned() } else { format!("\"device={gpu}\"") }
 }
 
 /// Starts a daemon whose words go to a file. It ends with the process namespace: dockerd, when asked to, may wait for

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::bundle::Bundles;
 use super::containerd::{self, Channel, Containerd};
-use super::docker::Docker;
+use super::docker::{self, Docker};
 use super::podman::{Build, Podman};
 
 /// A container to run.
@@ -16,6 +16,13 @@ pub struct Job<'a> {
     pub devices: &'a [String],
     /// What it runs.
     pub command: &'a [String],
+}
+
+impl Job<'_> {
+    /// The variable by which it asks, where cdi-runtime is to read it.
+    pub fn variable(&self) -> Option<String> {
+        (!self.devices.is_empty()).then(|| format!("NVIDIA_VISIBLE_DEVICES={}", self.devices.join(",")))
+    }
 }
 
 /// Something that runs containers with CDI devices.
@@ -27,6 +34,7 @@ pub trait Engine {
 }
 
 /// An engine on the command line.
+#[derive(Clone, Copy)]
 pub struct Plan {
     /// Its name.
     pub name: &'static str,
@@ -38,6 +46,8 @@ pub struct Plan {
     pub user: User,
     /// The OCI runtimes under it.
     pub runtimes: &'static [&'static str],
+    /// How containers ask for devices.
+    pub asks: Asks,
     /// Whether the container may use only the nodes that it asked for: without root nobody can see to that.
     pub enforces: bool,
     kind: Kind,
@@ -80,6 +90,15 @@ pub enum User {
     Plain,
 }
 
+/// How containers ask for devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// The engine for CDI devices.
+    Engine,
+    /// cdi-runtime, by a variable of the container's.
+    Runtime,
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Podman,
@@ -102,7 +121,11 @@ const fn plan(
     cgroups: Cgroups,
     runtimes: &'static [&'static str],
 ) -> Plan {
-    Plan { name, place, cgroups, user: User::Root, runtimes, enforces: true, kind }
+    Plan { name, place, cgroups, user: User::Root, runtimes, asks: Asks::Engine, enforces: true, kind }
+}
+
+const fn by_runtime(plan: Plan) -> Plan {
+    Plan { asks: Asks::Runtime, ..plan }
 }
 
 const fn rootless(name: &'static str, place: Place, cgroups: Cgroups) -> Plan {
@@ -111,9 +134,10 @@ const fn rootless(name: &'static str, place: Place, cgroups: Cgroups) -> Plan {
 
 const RUNTIMES: &[&str] = &["runc", "crun"];
 const CHANNELS: &[&str] = &[containerd::FIELD, "annotation"];
+const HANDLER: &[&str] = &["handler"];
 
 /// All engines. A box's podman runs on version 2, its daemons on what the machine has (they want controllers).
-const PLANS: [Plan; 14] = {
+const PLANS: [Plan; 22] = {
     use Cgroups::{OfMachine, Unified};
     [
         plan("podman", Kind::Podman, Place::Machine, OfMachine, RUNTIMES),
@@ -131,6 +155,20 @@ const PLANS: [Plan; 14] = {
         plan("containerd-1.7", Kind::Containerd(Channel::Cri), TRIXIE_WITH_CLIENT, OfMachine, CHANNELS),
         plan("containerd-2", Kind::Containerd(Channel::Cri), SID_WITH_CLIENT, OfMachine, CHANNELS),
         plan("ctr-2", Kind::Containerd(Channel::Ctr), SID, OfMachine, &["runc"]),
+        by_runtime(plan("podman-runtime", Kind::Podman, Place::Machine, OfMachine, RUNTIMES)),
+        by_runtime(rootless("podman-runtime-rootless", Place::Machine, OfMachine)),
+        by_runtime(plan("runtime", Kind::Bundles, Place::Machine, OfMachine, RUNTIMES)),
+        by_runtime(plan("runtime-youki", Kind::Bundles, Place::Machine, OfMachine, &["youki"])),
+        by_runtime(plan("docker-26-runtime", Kind::Docker, TRIXIE, OfMachine, docker::CHANNELS)),
+        by_runtime(plan("docker-28-runtime", Kind::Docker, SID, OfMachine, docker::CHANNELS)),
+        by_runtime(plan(
+            "containerd-1.7-runtime",
+            Kind::Containerd(Channel::Cri),
+            TRIXIE_WITH_CLIENT,
+            OfMachine,
+            HANDLER,
+        )),
+        by_runtime(plan("containerd-2-runtime", Kind::Containerd(Channel::Cri), SID_WITH_CLIENT, OfMachine, HANDLER)),
     ]
 };
 
@@ -140,9 +178,9 @@ impl Plan {
         Ok(match self.kind {
             Kind::Podman => Box::new(Podman::prepare(self, work)?),
             Kind::Build => Box::new(Build::prepare(self, work)?),
-            Kind::Docker => Box::new(Docker::prepare(work)?),
-            Kind::Containerd(channel) => Box::new(Containerd::prepare(channel, work)?),
-            Kind::Bundles => Box::new(Bundles::prepare(work)?),
+            Kind::Docker => Box::new(Docker::prepare(self.asks, work)?),
+            Kind::Containerd(channel) => Box::new(Containerd::prepare(channel, self.asks, work)?),
+            Kind::Bundles => Box::new(Bundles::prepare(self.asks, work)?),
         })
     }
 }

@@ -38,6 +38,8 @@ pub const UNASKED: (&str, u32, u32) = ("e2e-unasked", 195, 77);
 
 /// Directories that specs are read from.
 pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+/// The directory of cdi-runtime's configuration.
+pub const RUNTIME_CONFIG: &str = "/etc/cdi-apply";
 /// The spec under test.
 const SPEC: &str = "/etc/cdi/nvidia.yaml";
 /// The same devices with a hook, as a class of their own.
@@ -115,6 +117,7 @@ fn make_programs(work: &Path) -> anyhow::Result<()> {
         (cdi_gen, "cdi-gen"),
         (release.join("cdi-apply"), "cdi-apply"),
         (release.join("cdi-hook"), "cdi-hook"),
+        (release.join("cdi-runtime"), "cdi-runtime"),
     ] {
         let to = program(work, name);
         fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
@@ -246,7 +249,7 @@ impl Host {
     /// Hides this machine's specs, lays out a driver if it has none, and generates the spec.
     pub fn prepare(work: &Path) -> anyhow::Result<Self> {
         let real = Path::new(DRIVER_VERSION).exists();
-        for dir in SPEC_DIRS {
+        for dir in SPEC_DIRS.into_iter().chain([RUNTIME_CONFIG]) {
             make_dirs(Path::new(dir))?;
             mount_tmpfs(Path::new(dir), "755")?;
         }
@@ -274,6 +277,15 @@ impl Host {
         done
     }
 
+    /// Runs an engine where the spec is missing, as after a reboot.
+    pub fn without_spec<T>(&self, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let text = read(Path::new(SPEC))?;
+        fs::remove_file(SPEC).with_context(|| format!("cannot remove {SPEC}"))?;
+        let done = run();
+        write(Path::new(SPEC), &text)?;
+        done
+    }
+
     /// Whether the image's library was loaded outside the container.
     pub fn is_hijacked(&self) -> bool {
         self.work.join(EVIL_MARK).exists()
@@ -286,6 +298,12 @@ impl Host {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         Ok(state)
     }
+}
+
+/// Tells cdi-runtime which runtime to become.
+pub fn configure_runtime(runtime: &Path) -> anyhow::Result<()> {
+    let file = Path::new(RUNTIME_CONFIG).join("config.toml");
+    write(&file, &format!("runtimes = [{runtime:?}]\n"))
 }
 
 /// What a user types; and the same with a hook that does what the mounts cannot.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::engine::{Cgroups, Place, Plan, User};
 use super::files::{bind, make_dirs, mount, mount_points, mount_tmpfs, read, remove_tree, subdirs, write};
-use super::fixture::{DRIVER_HOME, SPEC_DIRS};
+use super::fixture::{DRIVER_HOME, RUNTIME_CONFIG, SPEC_DIRS};
 use super::{apt_get, fixture};
 use crate::build;
 
@@ -148,7 +148,7 @@ impl Footprint {
         // Users look into it too.
         fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755)).context("cannot set permissions")?;
         let mut footprint = Self { work, made: Vec::new() };
-        for dir in SPEC_DIRS.into_iter().chain(RUNTIME_STATE).chain([DRIVER_HOME, USER_STATE]) {
+        for dir in SPEC_DIRS.into_iter().chain(RUNTIME_STATE).chain([DRIVER_HOME, RUNTIME_CONFIG, USER_STATE]) {
             footprint.make(Path::new(dir))?;
         }
         Ok(footprint)

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use anyhow::Context;
 
 use super::case::TIME_LIMIT;
-use super::engine::{Engine, Job, Plan, User};
+use super::engine::{Asks, Engine, Job, Plan, User};
 use super::files::{copy_tree, make_dirs, remove_tree, write};
 use super::{fixture, place};
 use crate::build;
@@ -26,6 +26,8 @@ lock_type = "file"
 /// A podman with state of its own.
 pub struct Podman {
     user: User,
+    asks: Asks,
+    work: PathBuf,
     state: PathBuf,
     rootfs: PathBuf,
     cgroup: String,
@@ -38,7 +40,14 @@ impl Podman {
         make_dirs(&state)?;
         write(&state.join("containers.conf"), CONTAINERS_CONF)?;
         let name = work.file_name().unwrap_or_default().to_string_lossy();
-        let podman = Self { user: plan.user, state, rootfs: fixture::rootfs(work), cgroup: format!("/{name}") };
+        let podman = Self {
+            user: plan.user,
+            asks: plan.asks,
+            work: work.to_owned(),
+            state,
+            rootfs: fixture::rootfs(work),
+            cgroup: format!("/{name}"),
+        };
         podman.own(&podman.state)?;
         Ok(podman)
     }
@@ -53,8 +62,13 @@ impl Podman {
     }
 
     fn command(&self, runtime: &str) -> Command {
+        let runtime = match self.asks {
+            Asks::Engine => runtime.into(),
+            Asks::Runtime => fixture::program(&self.work, "cdi-runtime"),
+        };
         let mut command = self.as_user();
-        command.args(["timeout", "-s", "KILL", TIME_LIMIT, "podman", "--runtime", runtime, "--storage-driver", "vfs"]);
+        command.args(["timeout", "-s", "KILL", TIME_LIMIT, "podman", "--runtime"]).arg(runtime);
+        command.args(["--storage-driver", "vfs"]);
         let dirs =
             [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "networks")];
         dirs.iter().for_each(|(flag, dir)| _ = command.arg(flag).arg(self.state.join(dir)));
@@ -98,7 +112,13 @@ impl Engine for Podman {
         if self.user == User::Root {
             command.args(["--cgroup-parent", &self.cgroup]);
         }
-        job.devices.iter().for_each(|device| _ = command.args(["--device", device]));
+        match self.asks {
+            Asks::Engine => job.devices.iter().for_each(|device| _ = command.args(["--device", device])),
+            Asks::Runtime => {
+                fixture::configure_runtime(Path::new(runtime))?;
+                job.variable().iter().for_each(|variable| _ = command.args(["--env", variable]));
+            }
+        }
         let output = command.arg("--rootfs").arg(&fresh).args(job.command).output().context("cannot run podman")?;
         if output.status.code().is_none_or(|code| code == 137) {
             self.remove_containers(runtime)?;
