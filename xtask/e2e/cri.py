@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs one container through the CRI: cri.py REQUEST, a JSON object with the `socket`, the runtime `handler` and the
 messages `pod` and `container`. Prints the container's output and ends with its exit code."""
+import base64
 import json
 import pathlib
 import sys
@@ -14,6 +15,9 @@ import api_pb2_grpc
 
 request = json.loads(sys.argv[1])
 runtime = api_pb2_grpc.RuntimeServiceStub(grpc.insecure_channel("unix://" + request["socket"]))
+# In JSON protobuf's bytes are base64.
+for variable in request["container"]["envs"]:
+    variable["value"] = base64.b64encode(variable["value"].encode()).decode()
 pod = ParseDict(request["pod"], api.PodSandboxConfig())
 container = ParseDict(request["container"], api.ContainerConfig())
 

@@ -206,6 +206,14 @@ fn config(state: &Path, cdi_runtime: &Path) -> anyhow::Result<String> {
              [plugins.'io.containerd.grpc.v1.cri']\n  disable_tcp_service = true\n"
         )
     };
+    // Whoever names one handler names all.
+    let handlers = [("runc", Path::new("runc")), (HANDLER, cdi_runtime)].map(|(name, program)| {
+        let handler = format!("plugins.'{cri}'.containerd.runtimes.{name}");
+        format!(
+            "[{handler}]\n  runtime_type = \"io.containerd.runc.v2\"\n[{handler}.options]\n  BinaryName = {program:?}\n"
+        )
+    });
+    let handlers = handlers.concat();
     let state = state.display();
     let dirs = fixture::SPEC_DIRS.map(|dir| format!("{dir:?}")).join(", ");
     Ok(format!(
@@ -213,9 +221,7 @@ fn config(state: &Path, cdi_runtime: &Path) -> anyhow::Result<String> {
          disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
          [grpc]\n  address = \"{state}/s\"\n\
          [plugins.'{cri}']\n  enable_cdi = true\n  cdi_spec_dirs = [{dirs}]\n  restrict_oom_score_adj = true\n{sandbox}\
-         [plugins.'{cri}'.containerd.runtimes.{HANDLER}]\n  runtime_type = \"io.containerd.runc.v2\"\n\
-         [plugins.'{cri}'.containerd.runtimes.{HANDLER}.options]\n  BinaryName = \"{}\"\n{pinned}",
-        cdi_runtime.display()
+{handlers}{pinned}"
     ))
 }
 
