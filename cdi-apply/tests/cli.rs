@@ -231,7 +231,7 @@ fn what_is_no_regular_file_is_left_alone() {
 }
 
 #[test]
-fn stale_device_numbers_are_refused_with_the_way_out() {
+fn stale_major_minor() {
     let home = Home::new();
     let stale = SPEC.replace("{path: /dev/null,", "{path: /dev/null, type: c, major: 507, minor: 3,");
     home.write("cdi/v.yaml", stale);
@@ -305,6 +305,19 @@ error: unresolvable CDI devices vendor.com/gpu=9 (did you mean vendor.com/gpu=0 
     let error: Value = serde_json::from_str(&answer.stderr).unwrap();
     assert_eq!((answer.code, &error["problems"][0]["line"]), (3, &json!(3)));
     assert!(error["error"].as_str().unwrap().starts_with("unresolvable CDI devices vendor.com/gpu=9"));
+}
+
+/// What we do not understand we do not use in part.
+#[test]
+fn unknown_field_fail_closed() {
+    let home = Home::new();
+    for text in [SPEC.replace("containerEdits:\n", "containerEdits:\n  seccomp: {}\n"), SPEC.replace("0.5.0", "9.9.0")]
+    {
+        home.write("cdi/v.yaml", text);
+        let answer = home.run("inject --spec-dir cdi --device vendor.com/gpu=0 bundle/config.json");
+        assert!(answer.code == 3 && answer.stderr.contains("not used: cdi/v.yaml"), "{}", answer.stderr);
+        assert_eq!(home.config(), CONFIG);
+    }
 }
 
 #[test]

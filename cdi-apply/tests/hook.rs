@@ -581,7 +581,7 @@ fn in_own_mounts(image: &Image, before: &str, args: &str, after: &str) -> Option
         let mut unshare = Command::new("unshare");
         unshare
             .args(as_root)
-            .args(["--mount", "--pid", "--fork", "sh", "-e", "-c", script])
+            .args(["--mount", "--uts", "--pid", "--fork", "sh", "-e", "-c", script])
             .current_dir(image.host(""));
         unshare.output().unwrap()
     };
@@ -623,6 +623,89 @@ fn masked_path_preserved() {
     let after = "cat rootfs/proc/driver/nvidia/params";
     let Some((stdout, stderr)) = in_own_mounts(&image, before, "--freeze-device-nodes", after) else { return };
     assert_eq!((stdout.as_str(), stderr.as_str()), ("ModifyDeviceFiles: 1\n", ""));
+}
+
+/// A file of the real procfs whose text we can choose is the host's name.
+#[test]
+fn params_bind_is_procfs() {
+    let image = Image::new();
+    image.write("params", "ModifyDeviceFiles: 1\n");
+    fs::create_dir_all(image.path("proc")).unwrap();
+    let before = "mount -t proc proc rootfs/proc; mount -t tmpfs tmpfs rootfs/proc/driver; mkdir rootfs/proc/driver/nvidia; \
+                  touch rootfs/proc/driver/nvidia/params; echo 'ModifyDeviceFiles: 1' > rootfs/proc/sys/kernel/hostname; \
+                  mount --bind rootfs/proc/sys/kernel/hostname rootfs/proc/driver/nvidia/params";
+    let after = "cat rootfs/proc/driver/nvidia/params; cat rootfs/proc/sys/kernel/hostname; ls rootfs/proc/driver/nvidia; \
+                 grep 'rootfs/proc/driver/nvidia/params tmpfs ro,' /proc/self/mounts | cut -d ' ' -f 3";
+    let Some((stdout, stderr)) = in_own_mounts(&image, before, "--freeze-device-nodes", after) else { return };
+    assert_eq!(stdout, "ModifyDeviceFiles: 0\nModifyDeviceFiles: 1\nparams\ntmpfs\n");
+    assert_eq!(stderr, "");
+    // The same text in a file of the image's is not the driver's word.
+    let before = "mkdir -p rootfs/proc/driver/nvidia; cp rootfs/params rootfs/proc/driver/nvidia/params";
+    let after = "cat rootfs/proc/driver/nvidia/params";
+    let answer = in_own_mounts(&image, before, "--freeze-device-nodes", after).unwrap();
+    assert_eq!(answer, ("ModifyDeviceFiles: 1\n".to_owned(), String::new()));
+}
+
+/// A directory of the real procfs stands for the driver's; over two of its directories lie those of two GPUs.
+#[test]
+fn a_container_sees_its_own_gpus_only() {
+    let image = Image::new();
+    for dir in ["proc", "dev"] {
+        fs::create_dir_all(image.path(dir)).unwrap();
+    }
+    let gpu = |name: &str, minor: u32| {
+        format!(
+            "mount -t tmpfs tmpfs rootfs/proc/driver/nvidia/gpus/{name}; \
+             echo 'Device Minor: \t {minor}' > rootfs/proc/driver/nvidia/gpus/{name}/information"
+        )
+    };
+    let before = format!(
+        "mount -t proc proc rootfs/proc; mount -t tmpfs tmpfs rootfs/proc/driver; mkdir -p rootfs/proc/driver/nvidia/gpus; \
+         mount --bind rootfs/proc/sys rootfs/proc/driver/nvidia/gpus; {}; {}; mount -t tmpfs tmpfs rootfs/dev; \
+         mknod rootfs/dev/nvidia1 c 195 1 || exit 9",
+        gpu("fs", 0),
+        gpu("vm", 1),
+    );
+    let after = "cd rootfs/proc/driver/nvidia/gpus; ls; cat vm/information; \
+                 mkdir x 2>/dev/null || echo cannot; touch vm/x 2>/dev/null || echo cannot";
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: nobody lets us make nodes");
+    }
+    let Some((stdout, stderr)) = in_own_mounts(&image, &before, "--hide-gpus --hide-gpus", after) else { return };
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("vm\nDevice Minor: \t 1\ncannot\ncannot\n", ""));
+}
+
+/// C-05: what a link may be called.
+#[test]
+fn symlink_arg_grammar() {
+    let image = Image::new();
+    let bundle = image.host("").display().to_string();
+    fs::write(image.host("config.json"), r#"{"root": {"path": "rootfs"}}"#).unwrap();
+    let state = format!(r#"{{"bundle": "{bundle}"}}"#);
+    fs::create_dir_all(image.path("usr/lib64")).unwrap();
+    let outside = format!("{bundle}/outside/x");
+    let names = [
+        "/../../../outside/x",
+        "../outside/x",
+        outside.as_str(),
+        "/usr/lib64/..",
+        "/usr/lib64/../../../outside/",
+        "/",
+        "",
+        ".",
+    ];
+    for name in names {
+        assert_eq!(hook(&image, &["create-container", "--symlink", "target", name], &state).0, 0, "{name}");
+        assert_eq!(hook(&image, &["create-symlinks", "--link", &format!("target::{name}")], &state).0, 0, "{name}");
+        image.outside_is_untouched();
+    }
+    // The peer's grammar has no way to say such a name; it makes no link, rather than half a one.
+    let before = image.snapshot();
+    hook(&image, &["create-symlinks", "--link", "a::b::c", "--link", "a", "--link", "::"], &state);
+    assert_eq!(image.snapshot(), before);
+    // Ours can say any name.
+    hook(&image, &["create-container", "--symlink", "a\nb", "/usr/lib64/c::d\ne"], &state);
+    assert_eq!(fs::read_link(image.path("usr/lib64/c::d\ne")).unwrap(), Path::new("a\nb"));
 }
 
 /// An image that has a directory or a link where procfs will not be.

@@ -150,7 +150,7 @@ fn mounts_replace_by_destination_and_sort_by_depth() {
 }
 
 #[test]
-fn a_user_namespace_maps_ids_of_bind_mounts() {
+fn userns_idmap_nosuid() {
     let cases = [
         (json!({"type": "bind"}), json!(["idmap"])),
         (json!({"type": "bind", "options": ["rbind"]}), json!(["rbind", "ridmap"])),
@@ -159,6 +159,7 @@ fn a_user_namespace_maps_ids_of_bind_mounts() {
         (json!({"options": ["ridmap", "bind"]}), json!(["ridmap", "bind"])),
         (json!({"options": ["ro", "bind"]}), json!(["ro", "bind", "idmap"])),
         (json!({"options": ["rbind", "idmap"]}), json!(["rbind", "idmap"])),
+        (json!({"options": ["nosuid", "nodev", "rbind"]}), json!(["nosuid", "nodev", "rbind", "ridmap"])),
         (json!({"type": "tmpfs", "options": ["ro"]}), json!(["ro"])),
     ];
     for (given, expected) in cases {

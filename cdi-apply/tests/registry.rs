@@ -207,7 +207,7 @@ fn a_bad_file_costs_its_own_devices_and_says_where_it_is_bad() {
 }
 
 #[test]
-fn aliases_that_explode_end_with_an_error() {
+fn spec_parser_limits() {
     let dirs = Dirs::new();
     let mut bomb = "x0: &x0 [A=b]\n".to_owned();
     for level in 1..40 {
@@ -297,7 +297,7 @@ fn the_later_directory_wins_device_by_device() {
 }
 
 #[test]
-fn a_conflict_costs_the_device_that_it_is_about() {
+fn spec_conflict_reported() {
     let dirs = Dirs::new();
     dirs.write("etc/a.yaml", gpus(&["1", "2"])).write("etc/b.yaml", gpus(&["1", "3"]));
     assert_eq!(names(&dirs.devices()), ["vendor.com/gpu=2", "vendor.com/gpu=3"]);
@@ -417,7 +417,7 @@ fn looking_up_reads_only_what_may_define_the_kind() {
 // Trust
 
 #[test]
-fn root_relies_on_nobody_else() {
+fn spec_dir_perms() {
     if !is_root() {
         return;
     }

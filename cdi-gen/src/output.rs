@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn parallel_writers_leave_one_whole_file() {
+    fn spec_atomic_write() {
         in_temp_dir(|dir| {
             let path = dir.join("nvidia.yaml");
             let texts: Vec<String> = (0..8).map(|n| format!("{n}").repeat(100_000)).collect();

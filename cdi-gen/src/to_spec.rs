@@ -158,7 +158,8 @@ impl<'a> Lowering<'a> {
             major: planned.node.major.into(),
             minor: planned.node.minor.into(),
             file_mode: Some(planned.node.mode),
-            permissions: Some("rwm".into()),
+            // Not `m`: a container has no nodes to make.
+            permissions: Some("rw".into()),
             gid: (planned.node.gid != 0).then_some(planned.node.gid),
             ..DeviceNode::default()
         };

@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use camino::Utf8Path;
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
 use cdi_gen::facts::{self, Hints};
-use cdi_gen::{EditPlan, Problem, Tree, capture};
-use cdi_specs::{ContainerEdits, Spec};
+use cdi_gen::{EditPlan, PlanOptions, Problem, Tree, capture, filter};
+use cdi_specs::{ContainerEdits, DeviceNode, Spec};
 use common::{LaidOut, driver_root, folder, hook_free, lines, with_hooks};
 use testdata::{Host, HostTree};
 
@@ -139,13 +140,15 @@ fn every_spec_is_valid_and_reads_back() {
 }
 
 #[test]
-fn every_hook_has_an_environment_an_absolute_path_and_parses_back() {
+fn hook_env_nonempty() {
     for_each_plan(|host, _, plan| {
         let spec = with_hooks(plan);
         let hooks: Vec<_> = all_edits(&spec).flat_map(|edits| &edits.hooks).collect();
         assert_eq!(hooks.len(), 1, "{}: one hook a container", host.name);
         for hook in hooks {
-            assert!(!hook.env.is_empty() && hook.path.starts_with('/'), "{}", host.name);
+            let is_harmless = |variable: &String| variable.contains('=') && !variable.starts_with("LD_");
+            assert!(!hook.env.is_empty() && hook.env.iter().all(is_harmless), "{}", host.name);
+            assert!(hook.path.starts_with('/'), "{}", host.name);
             let parsed = cdi_specs::from_args(&hook.args).unwrap();
             assert!(parsed.unknown.is_empty(), "{}: {:?}", host.name, parsed.unknown);
             assert_eq!(cdi_specs::to_args(&parsed.operations), hook.args, "{}", host.name);
@@ -166,6 +169,66 @@ fn neither_decoys_nor_libraries_of_others_are_taken() {
             }
             let name = path.rsplit('/').next().unwrap();
             assert!(!others.iter().any(|other| name.starts_with(other)), "{}: {path}", host.name);
+        }
+    });
+}
+
+/// C-16: no node can be made with what the container is given.
+#[test]
+fn device_perm_rw_only() {
+    for_each_plan(|host, _, plan| {
+        let spec = hook_free(plan);
+        let nodes: Vec<&DeviceNode> = all_edits(&spec).flat_map(|edits| &edits.device_nodes).collect();
+        assert!(
+            !nodes.is_empty() && nodes.iter().all(|node| node.permissions.as_deref() == Some("rw")),
+            "{}",
+            host.name
+        );
+    });
+}
+
+/// C-19: nothing that is mounted gives anybody another's rights.
+#[test]
+fn no_setuid_mounts() {
+    for_each_plan(|host, _, plan| {
+        for spec in [hook_free(plan), with_hooks(plan)] {
+            for mount in all_edits(&spec).flat_map(|edits| &edits.mounts) {
+                for option in ["nosuid", "nodev", "rprivate"] {
+                    assert!(mount.options.iter().any(|known| known == option), "{}: {mount:?}", host.name);
+                }
+                assert!(!mount.host_path.ends_with("nvidia-modprobe"), "{}: {mount:?}", host.name);
+            }
+        }
+    });
+}
+
+/// A spec for all, filtered when a container starts, gives what a spec for less would.
+#[test]
+fn a_filtered_spec_is_as_one_that_was_made_for_less() {
+    let edits = |edits: &ContainerEdits| -> BTreeSet<String> {
+        let hooks = edits.hooks.iter().map(|hook| hook.args.join(" "));
+        edits.mounts.iter().map(|mount| mount.container_path.clone()).chain(hooks).collect()
+    };
+    let wanted =
+        ["compute", "utility", "compute,utility", "graphics", "video", "display", "ngx", "compute,compat32", ""];
+    for_each_host(|host, laid_out, plan, _| {
+        let Ok(plan) = &plan else { return };
+        let is_32_bit = |path: &Utf8Path| {
+            let bytes = std::fs::read(laid_out.path(path.as_str())).unwrap();
+            bytes.starts_with(b"\x7fELF\x01")
+        };
+        for words in wanted {
+            let capabilities = words.parse().unwrap();
+            let options = PlanOptions { capabilities, ..PlanOptions::default() };
+            let less = laid_out.plan_with(&Hints::default(), &options).0.unwrap();
+            for (all, less) in [(hook_free(plan), hook_free(&less)), (with_hooks(plan), with_hooks(&less))] {
+                let filtered = filter::filter(&all.container_edits, capabilities, &is_32_bit);
+                let (filtered, less) = (edits(&filtered), edits(&less.container_edits));
+                let missing: Vec<_> = less.difference(&filtered).collect();
+                // Nobody can tell from its path whose loader a directory of a package store is.
+                let superfluous = filtered.difference(&less).filter(|edit| !edit.ends_with("/lib"));
+                assert_eq!((missing, superfluous.collect::<Vec<_>>()), (vec![], vec![]), "{}: {words}", host.name);
+            }
         }
     });
 }
@@ -198,9 +261,18 @@ fn the_h100_spec_holds_what_the_peers_holds() {
         let (hooks, free) = (with_hooks(&plan), hook_free(&plan));
         for spec in [&hooks, &free] {
             let edits = &spec.container_edits;
-            assert_eq!(edits.device_nodes, peer.container_edits.device_nodes, "{host}");
+            let nodes = |spec: &Spec, device: &str| {
+                let nodes = spec.device(device).map(|device| &device.container_edits.device_nodes);
+                // The peer lets containers make nodes, too.
+                let read_write = |node: &DeviceNode| DeviceNode { permissions: Some("rw".into()), ..node.clone() };
+                nodes.into_iter().flatten().map(read_write).collect::<Vec<_>>()
+            };
+            let paths = |edits: &ContainerEdits| {
+                edits.device_nodes.iter().map(|node| (node.path.clone(), node.major, node.minor)).collect::<Vec<_>>()
+            };
+            assert_eq!(paths(edits), paths(&peer.container_edits), "{host}");
             for device in ["0", "all"] {
-                assert_eq!(spec.device(device), peer.device(device), "{host}");
+                assert_eq!(nodes(spec, device), nodes(&peer, device), "{host}");
             }
             assert!(edits.env.contains(&"NVIDIA_VISIBLE_DEVICES=void".to_owned()));
             let names = file_names(spec);

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_and_no_flipped_bit_panics() {
+    fn ldcache_fuzz() {
         for format in [Format::New, Format::Both, Format::Old] {
             let whole = cache(3, format, Endian::Little);
             for end in 0..whole.len() {

@@ -31,8 +31,10 @@ fn program(binary: &BinaryFact) -> PlannedEdit {
 fn store_loaders(binaries: &[BinaryFact], problems: &mut Vec<Problem>) -> Vec<PlannedEdit> {
     let mut dirs: Vec<(&Located, Capabilities)> = Vec::new();
     for binary in binaries {
-        if let Some(dir) = binary.store_loader.as_ref().filter(|dir| !dirs.iter().any(|(known, _)| known == dir)) {
-            dirs.push((dir, binary.capability));
+        let Some(dir) = &binary.store_loader else { continue };
+        match dirs.iter_mut().find(|(known, _)| *known == dir) {
+            Some((_, capability)) => *capability = *capability | binary.capability,
+            None => dirs.push((dir, binary.capability)),
         }
     }
     for (dir, _) in &dirs {

@@ -476,7 +476,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..200)) {
+    fn yaml_fuzz(bytes in vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes, Format::Json);
     }
 
