@@ -559,6 +559,9 @@ fn what_cannot_be_done_does_not_kill_the_container() {
     assert_eq!((code, stderr.as_str()), (0, expected));
     let (code, stderr) = hook(&image, &["something-new", "--x"], &state);
     assert_eq!((code, stderr.as_str()), (0, "cdi-hook: unknown command something-new: nothing done\n"));
+    // A container that was promised GPUs must not start without.
+    let (code, stderr) = hook(&image, &["prestart"], &state);
+    assert!(code == 2 && stderr.contains("--gpus takes cdi-runtime"), "{stderr}");
     // Without a container there is nothing to spare.
     for (args, state) in [
         (&["create-container"][..], ""),

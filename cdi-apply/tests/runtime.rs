@@ -2,6 +2,7 @@
 #![cfg(feature = "runtime")]
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests run the program and stop at the first surprise"
 )]

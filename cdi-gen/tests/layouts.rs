@@ -1,4 +1,5 @@
 //! Every layout: reviewed snapshots of what is generated, and what must hold on all of them.
+#![expect(clippy::disallowed_methods, reason = "looks at files of the hosts that are laid out")]
 
 mod common;
 

@@ -28,12 +28,24 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the static programs, and gives the directory that they are in.
+/// Builds the static programs, and gives the directory that they are in. Where musl's standard library cannot be had,
+/// glibc's serves: it is larger, and wants libc.a.
 pub fn static_programs() -> anyhow::Result<PathBuf> {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    install(&target)?;
+    let target = |libc: &str| format!("{}-unknown-linux-{libc}", std::env::consts::ARCH);
+    let (target, flags) = match install(&target("musl")) {
+        Ok(()) => (target("musl"), ""),
+        Err(error) => {
+            eprintln!("no musl ({error:#}): glibc is linked statically");
+            (target("gnu"), "-C target-feature=+crt-static")
+        }
+    };
     let package = ["--package", "cdi-apply", "--target", &target];
-    build::run(build::cargo().args(["build", "--quiet", "--release", "--locked"]).args(package))?;
+    let mut build = build::cargo();
+    build.args(["build", "--quiet", "--release", "--locked"]).args(package);
+    if !flags.is_empty() {
+        build.env("RUSTFLAGS", flags);
+    }
+    build::run(&mut build)?;
     let dir = build::target().join(target).join("release");
     for program in STATIC.map(|name| dir.join(name)) {
         let headers = build::output(Command::new("readelf").arg("--program-headers").arg(&program))?;

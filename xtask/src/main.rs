@@ -7,6 +7,7 @@ mod dist;
 mod e2e;
 mod fuzz;
 mod gpu;
+mod shipped;
 mod test;
 mod tidy;
 
@@ -25,7 +26,7 @@ struct Cli {
 enum Task {
     /// The main job, on this host's driver, or on an embedded sample host where there is none
     Demo,
-    /// Everything that must hold: format, lints, tests, documentation, tidy, licences, real engines
+    /// Everything that must hold: format, lints, tests, documentation, tidy, licences, attacks, real engines
     Test,
     /// The rules of the house that no compiler checks
     Tidy,

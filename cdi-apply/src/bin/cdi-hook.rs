@@ -17,6 +17,7 @@ use cdi_apply::hook::{self, peer, state};
 use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
+use rustix::process::DumpableBehavior;
 
 /// musl's allocator would ask the kernel for each few pages.
 #[cfg(target_env = "musl")]
@@ -25,6 +26,9 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// Hosts with thousands of containers have some MiB.
 const MAX_MOUNTINFO: usize = 64 << 20;
+/// What docker up to 29.1 calls a hook named nvidia-container-runtime-hook with. It looks for one before it takes
+/// `--gpus`; a link of that name to this program serves, since cdi-runtime takes the hook out of the container again.
+const DOCKERS: &str = "prestart";
 /// The arguments make no sense, or there is no container to work on.
 const EXIT_USAGE: u8 = 2;
 
@@ -45,6 +49,9 @@ fn run() -> anyhow::Result<()> {
         return Ok(());
     }
     close_inherited();
+    // Nobody may look into this process, or reach its program through /proc (CVE-2019-5736). What cannot be set is no
+    // reason to let the container down.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let Some(parsed) = parse(&args)? else { return Ok(()) };
     parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
     let root = state::root(io::stdin().lock())?;
@@ -78,6 +85,10 @@ fn parse(args: &[String]) -> anyhow::Result<Option<ParsedArgs>> {
     }
     match cdi_specs::from_args(args) {
         Ok(parsed) => Ok(Some(parsed)),
+        Err(cdi_specs::HookArgsError::Command(command)) if command == DOCKERS => Err(anyhow::anyhow!(
+            "docker run --gpus takes cdi-runtime, which was to replace this hook: make it the default runtime, or add \
+             --runtime"
+        )),
         Err(cdi_specs::HookArgsError::Command(command)) if !command.is_empty() => {
             tell(&format!("unknown command {command}: nothing done"));
             Ok(None)

@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use super::apt_get;
 use super::files::{bind, copy_tree, link, make_dirs, mount, mount_points, mount_tmpfs, read, subdirs, write};
-use crate::build;
+use crate::{build, dist};
 
 /// The packages that the container is made of.
 const ROOTFS_PACKAGES: [&str; 2] = ["busybox-static", "libc6"];
@@ -95,7 +95,7 @@ fn version_spec(work: &Path, version: &str) -> PathBuf {
 
 // Outside
 
-/// Programs, driver, container and specs, in the work directory.
+/// Programs as they are shipped, driver, container and specs, in the work directory.
 pub fn make(work: &Path) -> anyhow::Result<()> {
     make_programs(work)?;
     make_driver(&work.join("driver"))?;
@@ -108,16 +108,16 @@ pub fn make(work: &Path) -> anyhow::Result<()> {
 }
 
 fn make_programs(work: &Path) -> anyhow::Result<()> {
-    let release = build::release(&["cdi-gen", "cdi-apply"])?;
+    let (release, dist) = (build::release(&["cdi-gen"])?, dist::static_programs()?);
     make_dirs(&work.join("bin"))?;
     let own = std::env::current_exe().context("cannot find this program")?;
     let cdi_gen = std::env::var_os("CDI_GEN").map_or_else(|| release.join("cdi-gen"), PathBuf::from);
     for (file, name) in [
         (own, "xtask"),
         (cdi_gen, "cdi-gen"),
-        (release.join("cdi-apply"), "cdi-apply"),
-        (release.join("cdi-hook"), "cdi-hook"),
-        (release.join("cdi-runtime"), "cdi-runtime"),
+        (dist.join("cdi-apply"), "cdi-apply"),
+        (dist.join("cdi-hook"), "cdi-hook"),
+        (dist.join("cdi-runtime"), "cdi-runtime"),
     ] {
         let to = program(work, name);
         fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
