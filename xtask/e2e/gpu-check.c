@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The directory of the library that a function came from. */
@@ -63,6 +64,17 @@ static void node(const char *key, const char *path) {
     printf("%s=%s\n", key, fd < 0 ? strerror(errno) : "opened");
 }
 
+/* Whether a node of the numbers that another has can be made, and used. */
+static void made(const char *path) {
+    const char *own = "/tmp/made";
+    struct stat other;
+    unlink(own);
+    if (stat(path, &other) || mknod(own, S_IFCHR | 0666, other.st_rdev))
+        printf("made=%s\n", strerror(errno));
+    else
+        node("made", own);
+}
+
 static int is_nvidia(const struct dirent *entry) { return strncmp(entry->d_name, "nvidia", 6) == 0; }
 
 static void nodes(void) {
@@ -91,7 +103,10 @@ int main(int argc, char **argv) {
     readable("firmware", firmware, "gsp_ga10x.bin", "");
     printf("visible=%s\n", visible ? visible : "unset");
     node("nvidiactl", "/dev/nvidiactl");
-    if (argc > 2) node("unasked", argv[2]);
+    if (argc > 2) {
+        node("unasked", argv[2]);
+        made(argv[2]);
+    }
     nodes();
     return 0;
 }

@@ -206,9 +206,7 @@ fn everything(plan: &Plan, host: &Host) -> BTreeMap<&'static str, String> {
     let mut keys: BTreeMap<_, _> = files.map(|file| (file, "yes".to_owned())).collect();
     keys.extend([("nvml", host.version.clone()), ("visible", "void".to_owned())]);
     keys.extend(if host.real { vec![("nvidiactl", "opened".to_owned())] } else { of_fixture() });
-    if plan.enforces {
-        keys.insert("unasked", NOT_ALLOWED.to_owned());
-    }
+    keys.extend(others_denied(plan));
     keys
 }
 
@@ -226,8 +224,15 @@ fn of_fixture() -> Vec<(&'static str, String)> {
 /// The lines of `gpu-check` in a container that asked for no device.
 fn nothing(plan: &Plan) -> BTreeMap<&'static str, String> {
     let missing = ["libcuda.so.1", "nvidia-smi", "nvidiactl"].map(|key| (key, NO_FILE.to_owned()));
-    let unasked = plan.enforces.then(|| ("unasked", NOT_ALLOWED.to_owned()));
-    missing.into_iter().chain([("nodes", String::new()), ("visible", "unset".to_owned())]).chain(unasked).collect()
+    let none = [("nodes", String::new()), ("visible", "unset".to_owned())];
+    missing.into_iter().chain(none).chain(others_denied(plan)).collect()
+}
+
+/// A node that was not asked for can neither be used, where somebody can see to that, nor made
+/// (`second_gpu_mknod_blocked`).
+fn others_denied(plan: &Plan) -> impl Iterator<Item = (&'static str, String)> {
+    let unasked = plan.enforces.then_some("unasked");
+    unasked.into_iter().chain(["made"]).map(|key| (key, NOT_ALLOWED.to_owned()))
 }
 
 fn compare(expected: &BTreeMap<&str, String>, printed: &str) -> Result<(), String> {
