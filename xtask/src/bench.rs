@@ -3,6 +3,7 @@
 
 mod hook;
 mod inject;
+mod runtime;
 
 use std::fmt::Write;
 use std::fs;
@@ -80,6 +81,11 @@ pub fn start() -> anyhow::Result<()> {
     println!("{:44} {:>19.2}x\n", "  over /bin/true", version.median / floor.median);
     within(version.median / floor.median, START_LIMIT)?;
     hook::run(&programs)
+}
+
+/// cdi-runtime in front of a runtime.
+pub fn runtime() -> anyhow::Result<()> {
+    runtime::run(&build::release(&["cdi-gen", "xtask"])?)
 }
 
 fn within(ratio: f64, limit: f64) -> anyhow::Result<()> {

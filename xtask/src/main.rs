@@ -85,6 +85,8 @@ enum Bench {
     Inject,
     /// `cdi-gen --version`, against /bin/true; and a container with the hook, against one without; as root
     Start,
+    /// cdi-runtime, against the runtime that it becomes; as root
+    Runtime,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -99,6 +101,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { what: Bench::Generate } => bench::generate(),
         Task::Bench { what: Bench::Inject } => bench::inject(),
         Task::Bench { what: Bench::Start } => bench::start(),
+        Task::Bench { what: Bench::Runtime } => bench::runtime(),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Task::Gpu { programs, podman, runtimes, rootfs, output } => {
             gpu::run(&gpu::Host { programs, podman, runtimes, rootfs, output })

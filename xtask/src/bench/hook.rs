@@ -36,10 +36,34 @@ pub fn run(programs: &Path) -> anyhow::Result<()> {
     let work = tempfile::Builder::new().prefix("cdi-bench-").tempdir().context("cannot make a temporary directory")?;
     fixture::make(work.path())?;
     let bench = Bench { programs: programs.to_owned(), hook, work: work.path().to_owned() };
-    bench.lay_out_host()?;
+    lay_out_host(&bench.work, programs, &bench.hook)?;
     print_head();
     bench.compare("Debian's libc", 0)?;
     bench.compare("20,000 libraries", LIBRARIES)
+}
+
+/// A host with an H100, and its spec with a hook as if it were this one's: `spec.json`.
+pub fn lay_out_host(work: &Path, programs: &Path, hook: &Path) -> anyhow::Result<()> {
+    let host = testdata::host("h100-capture");
+    let root = work.join("host");
+    host.tree.lay_out(&root).context("cannot lay out the host")?;
+    fs::write(nodes(work), host.tree.device_list()).context("cannot write the device list")?;
+    let mut generate = Command::new(programs.join("cdi-gen"));
+    generate.args(["generate", "--quiet", "--hooks", "always", "--hook-path"]).arg(hook);
+    let spec = build::output(generate.arg("--root").arg(&root).arg("--device-nodes").arg(nodes(work)))?;
+    let mut moved: Value = serde_json::to_value(cdi_specs::parse_yaml(spec).context("our own spec")?)?;
+    for edits in all_edits(&mut moved) {
+        for mount in edits.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+            let path = mount.get("hostPath").and_then(Value::as_str).unwrap_or_default();
+            let below = root.join(path.trim_start_matches('/'));
+            mount.as_object_mut().map(|mount| mount.insert("hostPath".to_owned(), text(&below).into()));
+        }
+    }
+    fs::write(work.join("spec.json"), moved.to_string()).context("cannot write the spec")
+}
+
+fn nodes(work: &Path) -> PathBuf {
+    work.join("device-nodes")
 }
 
 struct Bench {
@@ -49,29 +73,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// The host, and its spec as if it were this one's.
-    fn lay_out_host(&self) -> anyhow::Result<()> {
-        let host = testdata::host("h100-capture");
-        let root = self.work.join("host");
-        host.tree.lay_out(&root).context("cannot lay out the host")?;
-        fs::write(self.nodes(), host.tree.device_list()).context("cannot write the device list")?;
-        let program = |name: &str| Command::new(self.programs.join(name));
-        let mut generate = program("cdi-gen");
-        generate.args(["generate", "--quiet", "--hooks", "always", "--hook-path"]).arg(&self.hook);
-        let spec = build::output(generate.arg("--root").arg(&root).arg("--device-nodes").arg(self.nodes()))?;
-        let mut moved: Value = serde_json::to_value(cdi_specs::parse_yaml(spec).context("our own spec")?)?;
-        for edits in all_edits(&mut moved) {
-            for mount in edits.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
-                let path = mount.get("hostPath").and_then(Value::as_str).unwrap_or_default();
-                let below = root.join(path.trim_start_matches('/'));
-                mount.as_object_mut().map(|mount| mount.insert("hostPath".to_owned(), text(&below).into()));
-            }
-        }
-        fs::write(self.work.join("spec.json"), moved.to_string()).context("cannot write the spec")
-    }
-
     fn nodes(&self) -> PathBuf {
-        self.work.join("device-nodes")
+        nodes(&self.work)
     }
 
     fn compare(&self, name: &str, libraries: usize) -> anyhow::Result<()> {
@@ -139,7 +142,7 @@ fn change(bundle: &Path, change: impl FnOnce(&mut Map<String, Value>) -> Option<
 }
 
 /// The common edits and those of the devices.
-fn all_edits(spec: &mut Value) -> Vec<&mut Value> {
+pub fn all_edits(spec: &mut Value) -> Vec<&mut Value> {
     let Some(spec) = spec.as_object_mut() else { return Vec::new() };
     let (mut edits, mut devices) = (Vec::new(), Vec::new());
     for (key, value) in spec {
