@@ -12,10 +12,10 @@ mod case;
 mod containerd;
 mod docker;
 mod engine;
-mod files;
+pub mod files;
 pub mod fixture;
 mod outcome;
-mod place;
+pub mod place;
 mod podman;
 
 use std::ffi::OsStr;

@@ -7,6 +7,7 @@ mod dist;
 mod e2e;
 mod fuzz;
 mod gpu;
+mod loaders;
 mod shipped;
 mod test;
 mod tidy;

@@ -193,7 +193,7 @@ fn make_rootfs(work: &Path) -> anyhow::Result<()> {
     for dir in ["bin", "lib", "lib64", "sbin"] {
         link(&format!("usr/{dir}"), &rootfs.join(dir))?;
     }
-    unpack_packages(work, &rootfs)?;
+    unpack_packages(work, &rootfs, &ROOTFS_PACKAGES)?;
     for applet in ["cat", "env", "ls", "sh", "sleep"] {
         link("busybox", &rootfs.join("bin").join(applet))?;
     }
@@ -210,13 +210,16 @@ fn make_evil(work: &Path, library: &Path) -> anyhow::Result<()> {
     fs::remove_file(mark).context("the library leaves no mark")
 }
 
-fn unpack_packages(work: &Path, rootfs: &Path) -> anyhow::Result<()> {
+/// Packages of this machine's release, unpacked and not configured.
+pub fn unpack_packages(work: &Path, rootfs: &Path, names: &[&str]) -> anyhow::Result<()> {
     let packages = work.join("packages");
     make_dirs(&packages)?;
-    apt_get(&[&["download"], &ROOTFS_PACKAGES[..]].concat(), &packages)?;
+    apt_get(&[&["download"], names].concat(), &packages)?;
     for entry in fs::read_dir(&packages).with_context(|| format!("cannot list {}", packages.display()))? {
         let package = entry.with_context(|| format!("cannot list {}", packages.display()))?.path();
-        build::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(rootfs))?;
+        // dpkg-deb itself would put directories in the place of the links of a merged /usr.
+        let unpack = "dpkg-deb --fsys-tarfile \"$0\" | tar -x --keep-directory-symlink -C \"$1\"";
+        build::run(Command::new("sh").args(["-c", unpack]).arg(package).arg(rootfs))?;
     }
     Ok(())
 }

@@ -57,14 +57,17 @@ pub fn install(plans: &[&Plan]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install_programs(programs: &[(&str, &[&str])]) -> anyhow::Result<()> {
+/// Installs the packages of programs that are missing.
+pub fn install_programs(programs: &[(&str, &[&str])]) -> anyhow::Result<()> {
     let missing = programs.iter().filter(|(program, _)| !is_installed(program));
     let packages: Vec<&str> = missing.flat_map(|(_, packages)| packages.iter().copied()).collect();
-    if packages.is_empty() {
-        return Ok(());
-    }
+    if packages.is_empty() { Ok(()) } else { install_packages(&packages) }
+}
+
+/// Installs packages by name.
+pub fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
-    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(packages).collect();
+    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].iter().chain(packages).copied().collect();
     apt_get(&install, Path::new("/"))
 }
 
