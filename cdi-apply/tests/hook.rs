@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cdi_apply::hook::ld_cache::{Cache, Entry};
+use cdi_apply::hook::ld_cache::{Added, Cache, Entry};
 use cdi_apply::hook::root::{Resolver, Root};
 use cdi_apply::hook::{self, ld_cache};
 use cdi_specs::HookOperation;
@@ -290,7 +290,7 @@ fn a_real_cache_survives() {
     assert!(cache.entries.len() > 10);
     let image = Image::new();
     let mut sorted = cache.clone();
-    sorted.add(Vec::new(), true);
+    sorted.update(Added::default(), &[]);
     assert_eq!(sorted, cache, "our order is ldconfig's");
     image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
     let print = |path: &Path| {
@@ -335,6 +335,36 @@ fn caches_of_each_layout_are_read() {
     assert_eq!(Cache::parse(&big), Err(ld_cache::CacheError::ByteOrder));
 }
 
+/// What is put into a file as it stands is what a file that was read and written anew has.
+#[test]
+fn entries_are_put_into_a_real_cache_as_it_stands() {
+    let bytes = fs::read("/etc/ld.so.cache").unwrap();
+    let cache = Cache::parse(&bytes).unwrap();
+    let entry = |name: &str, dir: &str| Entry {
+        flags: 0x0303,
+        name: name.as_bytes().to_vec().into(),
+        path: format!("{dir}/{name}").into_bytes().into(),
+        ..Entry::default()
+    };
+    let names = ["libcuda.so.1", "libc.so.6", "libzzz.so", "lib0.so", "ld.so", "libm.so.6"];
+    let of = |dir: &str| names.map(|name| entry(name, dir)).to_vec();
+    let held = cache.entries.iter().find(|entry| &*entry.name == b"libc.so.6").unwrap().clone();
+    let added = Added { first: of("/first"), last: [of("/last"), vec![held.clone()]].concat() };
+    let inserted = ld_cache::insert(&bytes, &added, &[b"/gone"]).unwrap();
+    let mut expected = cache.clone();
+    expected.update(added, &[b"/gone"]);
+    assert_eq!(Cache::parse(&inserted), Ok(expected.clone()));
+    assert_eq!(expected.entries.len(), cache.entries.len() + 2 * names.len());
+    // Nothing that is not there already, and what takes more than that.
+    let nothing = Added { last: vec![held], ..Added::default() };
+    assert_eq!(ld_cache::insert(&bytes, &nothing, &[]), Some((&*bytes).into()));
+    assert_eq!(ld_cache::insert(&inserted, &Added::default(), &[b"/first"]), None);
+    assert_eq!(ld_cache::insert(b"no cache", &nothing, &[]), None);
+    for end in 0..bytes.len().min(4096) {
+        assert_eq!(ld_cache::insert(&bytes[..end], &nothing, &[]), None);
+    }
+}
+
 #[test]
 fn names_are_ordered_as_glibc_does() {
     let mut names = ["libc.so.6", "libc.so.10", "libc.so", "libca.so", "lib1.so", "liba.so", "libc-2.so", "ld.so"];
@@ -360,7 +390,7 @@ fn the_libraries_of_a_new_directory_come_first() {
         hwcap: 0,
     };
     let mut cache = Cache::default();
-    cache.add(vec![stub], true);
+    cache.update(Added { first: vec![stub], ..Added::default() }, &[]);
     image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
     let operations = [link("libcuda.so.580.1", "/usr/local/nvidia/lib64/libcuda.so.1"), dir("/usr/local/nvidia/lib64")];
     assert_eq!(image.run(&operations), [""; 0]);
@@ -399,7 +429,7 @@ fn a_directory_of_the_image_keeps_its_place() {
         hwcap: 0,
     };
     let mut cache = Cache::default();
-    cache.add(vec![own("/usr/local/lib/libcuda.so.1")], true);
+    cache.update(Added { first: vec![own("/usr/local/lib/libcuda.so.1")], ..Added::default() }, &[]);
     image.write("etc/ld.so.cache", cache.to_bytes().unwrap());
     let home = "/usr/lib/x86_64-linux-gnu";
     image.library(&format!("{home}/libcuda.so.580.1"), "libcuda.so.1");

@@ -12,7 +12,7 @@ use crate::build;
 
 const CARGO_FUZZ: &str = "0.13.2";
 /// Each target, with the directory of the test data that seeds it beside its own seeds.
-const TARGETS: [(&str, Option<&str>); 7] = [
+const TARGETS: [(&str, Option<&str>); 11] = [
     ("spec_text", Some("testdata/specs")),
     ("config_json", Some("testdata/bundles")),
     ("names", None),
@@ -20,6 +20,10 @@ const TARGETS: [(&str, Option<&str>); 7] = [
     ("ld_so_cache", None),
     ("elf", None),
     ("hook_argv", None),
+    ("ld_so_conf", None),
+    ("oci_state", None),
+    ("runtime_argv", None),
+    ("requests", Some("testdata/bundles")),
 ];
 /// What no input may take more than: seconds, and MiB.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];

@@ -5,6 +5,7 @@
 //! that an `ldconfig` which runs in the container later comes to the same cache. musl has a list of directories instead.
 //! A second start changes nothing, and takes back what is no longer asked for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,7 +18,7 @@ use glob::Pattern;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 
-use super::ld_cache::{self, Cache, CacheError, Entry, compare_names};
+use super::ld_cache::{self, Added, Cache, CacheError, Entry, compare_names};
 use super::mount_file::Target;
 use super::root::{Root, reopen};
 use crate::limited;
@@ -165,39 +166,14 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
 
 fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &BTreeSet<String>) -> io::Result<()> {
     let bytes = match root.read_file(Path::new(CACHE)) {
-        Ok(file) => limited::read(file, ld_cache::MAX_BYTES)?,
+        Ok(file) => limited::read_long(&file, ld_cache::MAX_BYTES)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let mut cache = read_cache(&bytes)?;
     let ours = libraries.dirs.iter().chain(before).filter(|dir| !known.contains(dir.as_str()));
-    let ours: BTreeSet<&[u8]> = ours.map(String::as_bytes).collect();
-    cache.entries.retain(|entry| !ours.contains(entry.dir()));
-    let (mut first, mut last, nothing) = (Vec::new(), Vec::new(), Came::new());
-    for dir in &libraries.dirs {
-        let came = libraries.came.get(dir).unwrap_or(&nothing);
-        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir);
-        let names = if whole {
-            list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
-        } else {
-            came.keys().filter(|name| is_library(name.as_bytes())).cloned().collect()
-        };
-        let found = entries(root, dir, &names, came);
-        if known.contains(dir.as_str()) {
-            let held =
-                |entry: &Entry<'_>| cache.of(&entry.name, entry.flags).iter().any(|held| held.path == entry.path);
-            last.extend(found.into_iter().filter(|entry| !held(entry)));
-        } else {
-            first.extend(found);
-        }
-    }
-    cache.add(first, true);
-    cache.add(last, false);
-    let held = &bytes;
-    let bytes = cache.to_bytes().ok_or(io::ErrorKind::FileTooLarge)?;
-    if bytes == *held {
-        return Ok(());
-    }
+    let ours: Vec<&[u8]> = ours.map(String::as_bytes).collect();
+    let added = found(root, libraries, known)?;
+    let Some(bytes) = updated(&bytes, added, &ours)? else { return Ok(()) };
     let written = root.make_place(Path::new(CACHE)).and_then(|place| place.replace(&bytes, FILE_MODE));
     match written {
         // In a root that is read-only already the loader reads one that is mounted.
@@ -206,6 +182,39 @@ fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &B
         }
         written => written,
     }
+}
+
+/// The libraries of the directories, as entries: those of a directory that the image does not know come first.
+fn found(root: &Root, libraries: &Libraries, known: &BTreeSet<String>) -> io::Result<Added<'static>> {
+    let (mut added, nothing) = (Added::default(), Came::new());
+    for dir in &libraries.dirs {
+        let came = libraries.came.get(dir).unwrap_or(&nothing);
+        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir);
+        let names = if whole {
+            list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
+        } else {
+            came.keys().filter(|name| is_library(name.as_bytes())).cloned().collect()
+        };
+        let of_dir = if known.contains(dir.as_str()) { &mut added.last } else { &mut added.first };
+        of_dir.extend(entries(root, dir, &names, came));
+    }
+    Ok(added)
+}
+
+/// The cache that is to be, and nothing of it in the directories `gone` but what is added; `None` if it is that already.
+fn updated(held: &[u8], added: Added<'_>, gone: &[&[u8]]) -> io::Result<Option<Vec<u8>>> {
+    match ld_cache::insert(held, &added, gone) {
+        Some(Cow::Borrowed(_)) => return Ok(None),
+        Some(Cow::Owned(bytes)) => return Ok(Some(bytes)),
+        None => {}
+    }
+    let before = read_cache(held)?;
+    let mut cache = before.clone();
+    cache.update(added, gone);
+    if cache == before && !held.is_empty() {
+        return Ok(None);
+    }
+    cache.to_bytes().map(Some).ok_or(io::ErrorKind::FileTooLarge.into())
 }
 
 /// A file that is no cache is of no use to the loader either.
