@@ -13,6 +13,7 @@ pub mod loader;
 pub mod mount_file;
 pub mod peer;
 pub mod root;
+pub mod seal;
 pub mod state;
 pub mod symlink;
 

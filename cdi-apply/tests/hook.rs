@@ -805,6 +805,38 @@ fn prefix_sibling_escape() {
     assert_eq!(hook::mount_points(mountinfo, "/x/rootfs"), ["/usr/lib/libcuda.so.1", "/a b"]);
 }
 
+/// What the hook never does the kernel refuses it: the process is looked at while it waits for the state.
+#[test]
+fn the_hook_is_sealed() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cdi-hook"));
+    let mut child = command.arg("create-container").stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let status = || fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let sealed = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"].iter().all(|line| status().contains(line))
+    });
+    assert!(sealed, "{}", status());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+/// In a process of its own, which is this test's program once more.
+#[test]
+fn a_sealed_process_runs_nothing() {
+    const SEALED: &str = "SEAL_THIS_PROCESS";
+    if std::env::var_os(SEALED).is_none() {
+        let mut again = Command::new("/proc/self/exe");
+        let output = again.args(["--exact", "a_sealed_process_runs_nothing"]).env(SEALED, "1").output().unwrap();
+        return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    hook::seal::seal().unwrap();
+    fs::read("/etc/passwd").unwrap();
+    let run = Command::new("/bin/true").status().unwrap_err();
+    assert_eq!(run.kind(), std::io::ErrorKind::PermissionDenied);
+    let connect = std::net::TcpStream::connect("127.0.0.1:1").unwrap_err();
+    assert_eq!(connect.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
 #[test]
 fn hook_no_leaked_fds() {
     let mut command = Command::new("sh");

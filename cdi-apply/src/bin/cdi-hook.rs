@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root, path_of};
-use cdi_apply::hook::{self, peer, state};
+use cdi_apply::hook::{self, peer, seal, state};
 use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
@@ -52,6 +52,7 @@ fn run() -> anyhow::Result<()> {
     // Nobody may look into this process, or reach its program through /proc (CVE-2019-5736). What cannot be set is no
     // reason to let the container down.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = seal::seal();
     let Some(parsed) = parse(&args)? else { return Ok(()) };
     parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
     let root = state::root(io::stdin().lock())?;
