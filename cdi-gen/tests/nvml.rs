@@ -124,3 +124,17 @@ fn a_library_that_is_no_library() {
     let ran = generate(&host(|_| b"\x7fELF and nothing else".to_vec()), "", &["--nvml", "always"]).exits(0);
     assert!(ran.stdout.contains("path: /dev/nvidia1\n"));
 }
+
+/// What NVML alone knows, for those who ask it themselves.
+#[test]
+fn the_report_tells_what_images_may_require() {
+    use cdi_gen::facts::nvml_child;
+    use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
+    let program = camino::Utf8PathBuf::from(env!("CARGO_BIN_EXE_cdi-gen"));
+    let query = NvmlQuery { policy: NvmlPolicy::Always, program, time_limit: std::time::Duration::from_secs(30) };
+    let library = camino::Utf8PathBuf::from_path_buf(standin()).unwrap();
+    let report = nvml_child::ask(&query, &library).unwrap();
+    assert_eq!(report.cuda, Some([13, 0]));
+    let told: Vec<_> = report.gpus.iter().map(|gpu| (gpu.arch, gpu.brand.as_deref())).collect();
+    assert_eq!(told, [(Some([9, 0]), Some("tesla")); 2]);
+}

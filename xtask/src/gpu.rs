@@ -1,5 +1,5 @@
-//! `xtask gpu`: the proof on a GPU host. Generates the spec, runs CUDA and nvidia-smi in containers of a real podman
-//! and in bundles that cdi-apply injected, and measures. I/O.
+//! `xtask gpu`: the proof on a GPU host. Generates the spec, runs CUDA and nvidia-smi in containers of a real podman, in
+//! bundles that cdi-apply injected, and in those that cdi-runtime starts, and measures. I/O.
 //!
 //! The host may have neither cargo nor a network: the programs, podman and its runtimes are carried there.
 #![expect(clippy::disallowed_methods, reason = "runs containers")]
@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use crate::build;
-use crate::e2e::bundle::write_config;
+use crate::e2e::bundle::{add_variable, write_config};
 
 /// The CUDA program that a container runs.
 const VECTOR_ADDITION: &str = include_str!("../gpu/vector-addition.cu");
@@ -35,7 +35,7 @@ const ROUNDS: &str = "60";
 /// What the host provides.
 #[derive(Debug)]
 pub struct Host {
-    /// Directory with cdi-gen, cdi-apply, cdi-hook and spawn-cost.
+    /// Directory with cdi-gen, cdi-apply, cdi-hook, cdi-runtime and spawn-cost.
     pub programs: PathBuf,
     /// A podman command.
     pub podman: PathBuf,
@@ -60,6 +60,13 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
             container(host, runtime, device, &rootfs, work.path())?;
             bundle(host, runtime, device, &rootfs, work.path())?;
         }
+        let mut config = host.config(runtime, true)?;
+        by_variable(host, runtime, "all", &rootfs, work.path())?;
+        by_variable(host, runtime, "0", &rootfs, work.path())?;
+        // As after a reboot.
+        config += &format!("spec-dirs = [{:?}]\n", work.path().join("no-specs"));
+        fs::write(host.runtime_config(), config).context("cannot write the configuration")?;
+        by_variable(host, runtime, "0", &rootfs, work.path())?;
     }
     measure(host, &cdi_gen)
 }
@@ -144,6 +151,41 @@ fn bundle(host: &Host, runtime: &Path, device: &str, rootfs: &Path, work: &Path)
     run.args(["-s", "KILL", "60"]).arg(runtime).arg("--root").arg(work.join("state"));
     run.args(["run", "--bundle"]).arg(&bundle).arg("cdi-gpu").current_dir(&bundle);
     used_the_gpu(device, &build::output(&mut run)?)
+}
+
+impl Host {
+    fn runtime_config(&self) -> PathBuf {
+        self.output.join("config.toml")
+    }
+
+    /// The configuration of cdi-runtime in front of a runtime; gives its text.
+    fn config(&self, runtime: &Path, hide_gpus: bool) -> anyhow::Result<String> {
+        let config = format!("runtimes = [{runtime:?}]\nhide-gpus = {hide_gpus}\n");
+        fs::write(self.runtime_config(), &config).context("cannot write the configuration")?;
+        Ok(config)
+    }
+}
+
+/// The same by cdi-runtime, which the container asks by a variable. One that asks for the first GPU sees no other, and can
+/// neither make nor use the node of one.
+fn by_variable(host: &Host, runtime: &Path, gpus: &str, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
+    let bundle = work.join("bundle");
+    build::run(Command::new("rm").arg("-rf").arg(&bundle))?;
+    fs::create_dir(&bundle).context("cannot make the bundle")?;
+    copy_tree(rootfs, &bundle.join("rootfs"))?;
+    let alone = "test $(ls /proc/driver/nvidia/gpus | wc -l) = 1 && test $(nvidia-smi -L | wc -l) = 1 \
+                 && ! (mknod /tmp/other c 195 1 && head -c 0 /tmp/other)";
+    let [shell, flag, script] = IN_CONTAINER;
+    let script = if gpus == "all" { script.to_owned() } else { format!("{script} && {alone}") };
+    write_config(runtime, &bundle, &[shell, flag, &script].map(str::to_owned), "/cdi-gpu", None)?;
+    add_variable(&bundle, &format!("NVIDIA_VISIBLE_DEVICES={gpus}"))?;
+    add_variable(&bundle, "NVIDIA_REQUIRE_CUDA=cuda>=11.0 brand=unknown,driver>=99999")?;
+    println!("$ NVIDIA_VISIBLE_DEVICES={gpus} cdi-runtime run (with {})", runtime.display());
+    let mut run = Command::new("timeout");
+    run.args(["-s", "KILL", "60"]).arg(host.programs.join("cdi-runtime")).arg("--root").arg(work.join("state"));
+    run.args(["run", "--bundle"]).arg(&bundle).arg("cdi-gpu").current_dir(&bundle);
+    run.env("CDI_RUNTIME_CONFIG", host.runtime_config());
+    used_the_gpu(gpus, &build::output(&mut run)?)
 }
 
 /// With a hook the driver was told to make no nodes, too.
