@@ -94,8 +94,9 @@ impl Bench {
         for (what, cost) in [("without", without), ("a hook that does nothing", idle), ("with the hook", with)] {
             print_row(&format!("{name}: {what}"), cost);
         }
-        let (added, work) = (with.median - without.median, with.median - idle.median);
-        println!("{:44} {added:>9.2} ms (aim: {AIM}), over one that does nothing {work:.2} ms\n", "  added");
+        // What else the machine does adds to a time and takes nothing from it: the least ones tell the most.
+        let (least, median) = (with.least - without.least, with.median - without.median);
+        println!("{:44} {least:>9.2} {median:>9.2}   (aim: {AIM})\n", "  added");
         Ok(())
     }
 
@@ -125,11 +126,11 @@ impl Bench {
     /// The root as the image has it, and then the container.
     fn start(&self, bundle: &Path) -> Vec<String> {
         let (dir, state) = (text(bundle), text(&self.work.join("state")));
-        let script = format!(
-            "cp {dir}/ld.so.cache {dir}/rootfs/etc/ld.so.cache; rm -rf {dir}/rootfs/etc/ld.so.conf.d {dir}/rootfs/etc/ld.so.conf; \
-             exec runc --root {state} run --bundle {dir} cdi-bench"
+        let restore = format!(
+            "cd {dir}/rootfs && cp ../ld.so.cache etc/ && rm -rf etc/ld.so.conf.d etc/ld.so.conf usr/local usr/lib64/gbm usr/lib64/vdpau"
         );
-        ["sh", "-c", &script].map(str::to_owned).to_vec()
+        let words = ["--before", &restore, "runc", "--root", &state, "run", "--bundle", &dir, "cdi-bench"];
+        words.map(str::to_owned).to_vec()
     }
 }
 

@@ -1,7 +1,7 @@
 //! spawn-cost: runs commands in turn and tells what each whole process costs.
 //!
-//! `spawn-cost ROUNDS CMD [ARG…] -- CMD [ARG…] …` prints a line a command: least, median and greatest wall time in
-//! microseconds, and the greatest peak resident set in KiB, parted by tabs. It is a small program of its own because
+//! `spawn-cost ROUNDS [--before SCRIPT] CMD [ARG…] -- …` prints a line a command: least, median and greatest wall time in
+//! microseconds, and the greatest peak resident set in KiB, parted by tabs. What a script does before is not counted. It is a small program of its own because
 //! Linux carries the caller's peak over into the child's (`getrusage(2)`).
 #![expect(clippy::disallowed_methods, reason = "runs what it measures")]
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         None => (0, Vec::new()),
     };
     if rounds == 0 || commands.iter().any(|command| command.is_empty()) {
-        eprintln!("usage: spawn-cost ROUNDS CMD [ARG…] -- CMD [ARG…] …");
+        eprintln!("usage: spawn-cost ROUNDS [--before SCRIPT] CMD [ARG…] -- …");
         return ExitCode::from(2);
     }
     let mut costs: Vec<Vec<Cost>> = commands.iter().map(|_| Vec::new()).collect();
@@ -45,6 +45,13 @@ fn main() -> ExitCode {
 }
 
 fn spawn(command: &[String]) -> Option<Cost> {
+    let command = match command {
+        [flag, script, command @ ..] if flag == "--before" => {
+            Command::new("sh").args(["-c", script]).status().ok().filter(std::process::ExitStatus::success)?;
+            command
+        }
+        command => command,
+    };
     let (program, arguments) = command.split_first()?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
