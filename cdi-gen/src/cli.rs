@@ -18,7 +18,13 @@ Exit codes:
   1  a file could not be read or written
   2  wrong usage
   3  no NVIDIA driver runs here
-  4  the driver is incomplete, or a device asked for is not there; a spec written before is kept";
+  4  the driver is incomplete, or a device asked for is not there; a spec written before is kept
+  5  check, diff: the spec on disk is stale
+  6  check: there is no spec
+  7  check, remove: the spec on disk was not written by cdi-gen";
+
+/// Where services write.
+pub const USUAL_OUTPUT: &str = "/var/run/cdi/nvidia.yaml";
 
 /// Generate a CDI spec for the NVIDIA GPUs of this host
 #[derive(Debug, Parser)]
@@ -43,6 +49,14 @@ pub struct Cli {
 pub enum Command {
     /// Write the CDI spec of this host
     Generate(Box<Generate>),
+    /// Tell whether the spec on disk is still true, at a glance
+    Check(Box<Check>),
+    /// Print what a spec that is made now would change in that on disk
+    Diff(Box<Generate>),
+    /// Bring the spec on disk up to date; for services and triggers, any number at once
+    Refresh(Box<Generate>),
+    /// Remove the spec on disk, if it is ours and the driver is gone
+    Remove(Remove),
     /// Print a stage of the generation
     Show(Box<Show>),
     /// Print this host as a test fixture, for a bug report
@@ -140,6 +154,9 @@ pub struct Generate {
     /// Write to this file, atomically; stdout if not given
     #[arg(long, short, env = "NVIDIA_CTK_CDI_OUTPUT_FILE_PATH", value_name = "FILE")]
     pub output: Option<Utf8PathBuf>,
+    /// Do nothing if the spec on disk is still true
+    #[arg(long)]
+    pub if_stale: bool,
     /// yaml or json; the output file's extension decides if it has one
     #[arg(long, env = "NVIDIA_CTK_CDI_GENERATE_OUTPUT_FORMAT", value_enum, ignore_case = true)]
     pub format: Option<Format>,
@@ -254,6 +271,34 @@ pub enum HookMode {
     Always,
     /// Never.
     None,
+}
+
+/// `check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Where the host is
+    #[command(flatten)]
+    pub roots: Roots,
+    /// Which devices the spec was made for
+    #[command(flatten)]
+    pub selection: Selection,
+    /// The spec
+    #[arg(long, short, env = "NVIDIA_CTK_CDI_OUTPUT_FILE_PATH", default_value = USUAL_OUTPUT, value_name = "FILE")]
+    pub output: Utf8PathBuf,
+}
+
+/// `remove`.
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// Where the host is
+    #[command(flatten)]
+    pub roots: Roots,
+    /// The spec
+    #[arg(long, short, env = "NVIDIA_CTK_CDI_OUTPUT_FILE_PATH", default_value = USUAL_OUTPUT, value_name = "FILE")]
+    pub output: Utf8PathBuf,
+    /// Even if a driver runs
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `show`.

@@ -3,10 +3,11 @@
 //! A spec names files of one driver version. After an update they are gone, or they are there and of a driver that does
 //! not run yet. Times of files say nothing: package managers set them to the day of the build.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use camino::Utf8Path;
-use cdi_specs::ContainerEdits;
+use camino::{Utf8Path, Utf8PathBuf};
+use cdi_specs::{ContainerEdits, DeviceNode, Spec};
 
 use crate::driver_files;
 use crate::version::DriverVersion;
@@ -16,54 +17,88 @@ const TELLING: [&str; 2] = ["libcuda", "libnvidia-ml"];
 /// Drivers have had greater numbers since 2007; what is less is a version of the library's own (`libcuda.so.1.1`).
 const LEAST_BRANCH: u32 = 100;
 
-/// Why a spec is stale.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// It was made for another driver.
-    Driver {
-        /// That driver's version.
-        spec: DriverVersion,
-        /// The version of the one that runs.
-        running: DriverVersion,
-    },
-    /// Files that it mounts, or programs that it runs, are not there.
-    Missing {
-        /// How many.
-        missing: usize,
-        /// Of how many.
-        of: usize,
-        /// The first of them.
-        first: String,
-    },
+/// Why a spec is stale. Displays on one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// The driver that it was made for, and the one that runs.
+    pub driver: Option<(DriverVersion, DriverVersion)>,
+    /// Host paths that are gone: files that it mounts, programs that it runs.
+    pub missing: Vec<Utf8PathBuf>,
+    /// How many host paths it names.
+    pub paths: usize,
+    /// Device nodes with other numbers than it says, in words.
+    pub nodes: Vec<String>,
+    /// Device nodes of GPUs that it gives no device.
+    pub new_gpus: Vec<Utf8PathBuf>,
+}
+
+impl Stale {
+    fn is_fresh(&self) -> bool {
+        self.driver.is_none() && self.missing.is_empty() && self.nodes.is_empty() && self.new_gpus.is_empty()
+    }
 }
 
 impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Driver { spec, running } => write!(f, "it was made for driver {spec}, and {running} runs"),
-            Self::Missing { missing, of, first } => {
-                write!(f, "{missing} of {of} host paths are gone, such as {first}")
-            }
-        }
+        let driver = self.driver.iter().map(|(spec, running)| format!("driver {spec} → {running}"));
+        let missing = self
+            .missing
+            .first()
+            .map(|first| format!("{} of {} host paths are gone, such as {first}", self.missing.len(), self.paths));
+        let nodes = self.nodes.first().cloned();
+        let gpus = self.new_gpus.first().map(|first| format!("it has no device for {first}"));
+        let parts: Vec<String> = driver.chain(missing).chain(nodes).chain(gpus).collect();
+        f.write_str(&parts.join(": "))
     }
 }
 
-/// Why edits are stale; `None` if they hold on this host.
+/// Why edits are stale; `None` if they hold on this host. Device nodes are
+/// looked at in a whole spec only ([`stale_spec`]).
 pub fn stale(
     edits: &[&ContainerEdits],
     running: Option<&DriverVersion>,
     exists: &dyn Fn(&Utf8Path) -> bool,
 ) -> Option<Stale> {
+    let stale = judge(edits, running, exists);
+    (!stale.is_fresh()).then_some(stale)
+}
+
+fn judge(edits: &[&ContainerEdits], running: Option<&DriverVersion>, exists: &dyn Fn(&Utf8Path) -> bool) -> Stale {
     let made_for = edits.iter().find_map(|edits| driver_version(edits));
-    if let (Some(spec), Some(running)) = (made_for, running)
-        && spec != *running
-    {
-        return Some(Stale::Driver { spec, running: running.clone() });
-    }
-    let paths: Vec<&Utf8Path> = edits.iter().flat_map(|edits| host_paths(edits)).collect();
-    let mut missing = paths.iter().filter(|path| !exists(path));
-    let first = missing.next()?.to_string();
-    Some(Stale::Missing { missing: 1 + missing.count(), of: paths.len(), first })
+    let driver = made_for.zip(running.cloned()).filter(|(spec, running)| spec != running);
+    let paths: BTreeSet<&Utf8Path> = edits.iter().flat_map(|edits| host_paths(edits)).collect();
+    let missing = paths.iter().filter(|path| !exists(path)).map(|path| (*path).to_owned()).collect();
+    Stale { driver, missing, paths: paths.len(), ..Stale::default() }
+}
+
+/// Why a whole spec is stale. `node` tells the numbers of a host's device node, `gpus` the nodes that GPUs have there;
+/// none if the spec was made for some of them only.
+pub fn stale_spec(
+    spec: &Spec,
+    running: Option<&DriverVersion>,
+    exists: &dyn Fn(&Utf8Path) -> bool,
+    node: &dyn Fn(&Utf8Path) -> Option<(u32, u32)>,
+    gpus: &[Utf8PathBuf],
+) -> Option<Stale> {
+    let edits: Vec<&ContainerEdits> =
+        spec.devices.iter().map(|device| &device.container_edits).chain([&spec.container_edits]).collect();
+    let nodes: BTreeMap<&str, &DeviceNode> =
+        edits.iter().flat_map(|edits| &edits.device_nodes).map(|node| (host_path(node), node)).collect();
+    let wrong =
+        nodes.iter().filter_map(|(path, planned)| wrong_node(path, planned, node(Utf8Path::new(path)))).collect();
+    let new_gpus = gpus.iter().filter(|gpu| !nodes.contains_key(gpu.as_str())).cloned().collect();
+    let stale = Stale { nodes: wrong, new_gpus, ..judge(&edits, running, exists) };
+    (!stale.is_fresh()).then_some(stale)
+}
+
+fn host_path(node: &DeviceNode) -> &str {
+    node.host_path.as_deref().unwrap_or(&node.path)
+}
+
+fn wrong_node(path: &str, planned: &DeviceNode, found: Option<(u32, u32)>) -> Option<String> {
+    let Some((major, minor)) = found else { return Some(format!("there is no device node {path}")) };
+    let is_same = (planned.major, planned.minor) == (major.into(), minor.into()) || planned.major == 0;
+    (!is_same).then(|| format!("{path} is {major}:{minor}, the spec says {}:{}", planned.major, planned.minor))
 }
 
 /// The driver that edits were made for, by the names of its libraries.
@@ -111,9 +146,34 @@ mod tests {
         let all = ["/usr/lib64/libcuda.so.550.163.01", "/usr/bin/nvidia-smi", "/usr/bin/cdi-hook"];
         assert_eq!(why("550.163.01", &all), None);
         assert_eq!(why("unknown", &all), None);
-        let driver = "it was made for driver 550.163.01, and 580.159.04 runs";
-        assert_eq!(why("580.159.04", &all).as_deref(), Some(driver));
-        let gone = "2 of 3 host paths are gone, such as /usr/bin/nvidia-smi";
+        assert_eq!(why("580.159.04", &all).as_deref(), Some("driver 550.163.01 → 580.159.04"));
+        let gone = "2 of 3 host paths are gone, such as /usr/bin/cdi-hook";
         assert_eq!(why("550.163.01", &all[..1]).as_deref(), Some(gone));
+        let both =
+            "driver 550.163.01 → 580.159.04: 1 of 3 host paths are gone, such as /usr/lib64/libcuda.so.550.163.01";
+        assert_eq!(why("580.159.04", &all[1..]).as_deref(), Some(both));
+    }
+
+    #[test]
+    fn nodes_of_a_spec() {
+        let node =
+            |path: &str, major, minor| DeviceNode { path: path.to_owned(), major, minor, ..DeviceNode::default() };
+        let device_nodes = vec![node("/dev/nvidia0", 195, 0), node("/dev/nvidia-uvm", 508, 0), node("/dev/open", 0, 0)];
+        let container_edits = ContainerEdits { device_nodes, ..ContainerEdits::default() };
+        let spec = Spec { container_edits, ..Spec::default() };
+        let why = |uvm: Option<u32>, gpus: &[&str]| {
+            let numbers = |path: &Utf8Path| match path.as_str() {
+                "/dev/nvidia0" => Some((195, 0)),
+                "/dev/nvidia-uvm" => uvm.map(|major| (major, 0)),
+                _ => Some((7, 7)),
+            };
+            let gpus: Vec<Utf8PathBuf> = gpus.iter().map(Utf8PathBuf::from).collect();
+            stale_spec(&spec, None, &|_| true, &numbers, &gpus).map(|stale| stale.to_string())
+        };
+        assert_eq!(why(Some(508), &["/dev/nvidia0"]), None);
+        assert_eq!(why(Some(510), &[]).as_deref(), Some("/dev/nvidia-uvm is 510:0, the spec says 508:0"));
+        assert_eq!(why(None, &[]).as_deref(), Some("there is no device node /dev/nvidia-uvm"));
+        let new = why(Some(508), &["/dev/nvidia0", "/dev/nvidia1"]);
+        assert_eq!(new.as_deref(), Some("it has no device for /dev/nvidia1"));
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::output::Written;
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
-use cdi_gen::{Problem, hook_path};
-use cdi_specs::Format;
+use cdi_gen::version::DriverVersion;
+use cdi_gen::{GenerateError, Problem, hook_path, ownership};
+use cdi_specs::{Format, Spec};
 
 use crate::cli::{self, Generate, HookMode};
 use crate::report::{Report, Voice};
-use crate::{Usage, deliver, plan_options, read_facts, refuse};
+use crate::{Usage, deliver, plan_options, read_facts, refuse, upkeep};
 
 /// The hook's steps by the toolkit's names, and the word for all of them.
 const HOOK_NAMES: [&str; 7] = [
@@ -23,25 +24,59 @@ const HOOK_NAMES: [&str; 7] = [
     "update-ldcache",
 ];
 
-/// Writes the spec of a host.
-pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
+/// What came of making a spec.
+pub struct Attempt {
+    /// Where it goes; stdout if nowhere.
+    pub path: Option<Utf8PathBuf>,
+    /// As what it is written.
+    pub format: Format,
+    /// The spec, and the driver that it is for.
+    pub made: Result<(Spec, DriverVersion), GenerateError>,
+    /// What is not as it should be.
+    pub problems: Vec<Problem>,
+}
+
+/// Makes the spec of a host, and writes nothing.
+pub fn attempt(arguments: &Generate) -> anyhow::Result<Attempt> {
     let mut about_output = Vec::new();
     let options = lowering_options(arguments, &mut about_output)?;
     let (path, format) = destination(arguments, &mut about_output);
     let (facts, mut problems) = read_facts(&arguments.roots)?;
     let plan = match cdi_gen::plan(&facts, &plan_options(&arguments.selection), &mut problems) {
         Ok(plan) => plan,
-        Err(error) => {
-            let kept = path.filter(|path| path.is_file()).map(|path| format!("{path} is kept as it was"));
-            return Ok(refuse(&error, problems, kept.unwrap_or_default(), voice));
-        }
+        Err(error) => return Ok(Attempt { path, format, made: Err(error), problems }),
     };
     problems.extend(about_output);
     let spec = to_spec::lower(&plan, &options);
     let violations = cdi_specs::validate(&spec);
     anyhow::ensure!(violations.is_empty(), "the spec would be invalid: {}", join(&violations));
-    let written = deliver(path.as_deref(), &cdi_specs::to_text(&spec, format))?;
-    let what = format!("driver {}, {} devices, CDI {}", plan.driver_version, spec.devices.len(), spec.cdi_version);
+    Ok(Attempt { path, format, made: Ok((spec, plan.driver_version)), problems })
+}
+
+/// Writes the spec of a host; with `--if-stale` only if that on disk is no longer true.
+pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
+    if arguments.if_stale {
+        let path = arguments.output.as_deref().ok_or_else(|| Usage("--if-stale takes --output".to_owned()))?;
+        if upkeep::is_fresh(path, &arguments.roots, &arguments.selection)? {
+            Report { outcome: "unchanged", message: format!("{path}: fresh"), problems: Vec::new() }.print(voice);
+            return Ok(0);
+        }
+    }
+    write(attempt(arguments)?, voice)
+}
+
+/// Writes what was made, or tells why nothing was.
+pub fn write(attempt: Attempt, voice: Voice) -> anyhow::Result<u8> {
+    let Attempt { path, format, made, problems } = attempt;
+    let (spec, version) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let kept = path.filter(|path| path.is_file()).map(|path| format!("{path} is kept as it was"));
+            return Ok(refuse(&error, problems, kept.unwrap_or_default(), voice));
+        }
+    };
+    let written = deliver(path.as_deref(), &ownership::text(&spec, format))?;
+    let what = format!("driver {version}, {} devices, CDI {}", spec.devices.len(), spec.cdi_version);
     let (outcome, message) = match (written, path) {
         (Some(Written::New), Some(path)) => ("written", format!("{path}: written ({what})")),
         (Some(Written::Unchanged), Some(path)) => ("unchanged", format!("{path}: unchanged ({what})")),

@@ -10,6 +10,7 @@
 
 pub mod capability;
 pub mod capture;
+pub mod difference;
 pub mod driver_files;
 pub mod facts;
 pub mod filter;
@@ -19,6 +20,7 @@ pub mod hook_path;
 pub mod host;
 pub mod inventory;
 pub mod output;
+pub mod ownership;
 pub mod plan;
 pub mod problem;
 pub mod show;

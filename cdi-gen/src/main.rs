@@ -5,6 +5,7 @@ mod cli;
 mod generate;
 mod report;
 mod specs_on_disk;
+mod upkeep;
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -33,6 +34,12 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_NO_DRIVER: u8 = 3;
 /// The driver is incomplete.
 const EXIT_INCOMPLETE: u8 = 4;
+/// The spec on disk is no longer true.
+const EXIT_STALE: u8 = 5;
+/// There is none.
+const EXIT_MISSING: u8 = 6;
+/// It is not ours.
+const EXIT_FOREIGN: u8 = 7;
 
 /// An error that decides the exit code by itself.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +83,22 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
     match command {
         Command::Generate(arguments) => generate::run(&arguments, voice),
+        Command::Check(arguments) => upkeep::check(&arguments, voice),
+        Command::Diff(arguments) => upkeep::diff(&on_disk(*arguments), voice),
+        Command::Refresh(arguments) => upkeep::refresh(&on_disk(*arguments), voice),
+        Command::Remove(arguments) => upkeep::remove(&arguments, voice),
         Command::Show(arguments) => run_show(&arguments, voice),
         Command::Capture(arguments) => run_capture(&arguments),
         Command::List(arguments) => specs_on_disk::list(&arguments.spec_dirs, voice),
         Command::Transform { what } => run_transform(&what),
         Command::NvmlReport { library } => run_nvml_report(&library),
     }
+}
+
+/// What is about a spec on disk is about the usual one if no other is named.
+fn on_disk(mut arguments: cli::Generate) -> cli::Generate {
+    arguments.output.get_or_insert_with(|| cli::USUAL_OUTPUT.into());
+    arguments
 }
 
 /// Reads the facts of the host that the roots name.

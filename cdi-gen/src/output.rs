@@ -64,7 +64,10 @@ pub fn write(path: &Utf8Path, text: &str) -> Result<Written, OutputError> {
 }
 
 /// Makes a directory and those above it that are missing, for everybody to read whatever the umask.
-fn make_dirs(dir: &Utf8Path) -> io::Result<()> {
+///
+/// # Errors
+/// One cannot be made.
+pub fn make_dirs(dir: &Utf8Path) -> io::Result<()> {
     let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_str().is_empty() && !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
         match fs::create_dir(dir) {

@@ -18,7 +18,8 @@ pub struct Voice {
 /// The outcome of a command.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// In one word: `written`, `unchanged`, `printed`, `no-driver`, `incomplete`, `no-such-device`, `failed`.
+    /// In one word: `written`, `unchanged`, `printed`, `removed`, `fresh`, `stale`, `missing`, `foreign`, `no-driver`,
+    /// `incomplete`, `no-such-device`, `failed`.
     pub outcome: &'static str,
     /// The same for people.
     pub message: String,

@@ -22,7 +22,11 @@ fn sample() -> LaidOut {
 #[test]
 fn stdout_is_the_spec_and_stderr_the_report() {
     let ran = sample().run(&GENERATE).exits(0);
-    assert!(ran.stdout.starts_with("---\ncdiVersion: "), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("# Written by cdi-gen; `cdi-gen refresh` writes it anew.\n---\ncdiVersion: "),
+        "{}",
+        ran.stdout
+    );
     assert!(cdi_specs::parse_yaml(&ran.stdout).is_ok());
 }
 

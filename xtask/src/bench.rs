@@ -27,6 +27,9 @@ const SIXTEEN_LIMIT: f64 = 2.0;
 /// `cdi-gen --version` costs at most this many times `/bin/true`.
 const START_LIMIT: f64 = 1.5;
 
+/// `cdi-gen check` takes at most so many milliseconds more than `/bin/true`.
+const CHECK_LIMIT: f64 = 3.0;
+
 /// One measured command.
 struct Cost {
     least: f64,
@@ -35,7 +38,7 @@ struct Cost {
     peak_kib: u64,
 }
 
-/// `cdi-gen generate` on the largest fixture, with one GPU and with sixteen, each beside its floor.
+/// `cdi-gen generate` on the largest fixture, with one GPU and with sixteen, each beside its floor; and `cdi-gen check`.
 pub fn generate() -> anyhow::Result<()> {
     let programs = build::release(&["cdi-gen", "xtask"])?;
     let mut hosts = testdata::hosts();
@@ -66,7 +69,20 @@ pub fn generate() -> anyhow::Result<()> {
         println!("sixteen GPUs over one: {:.2}x", sixteen / one);
         within(sixteen / one, SIXTEEN_LIMIT)?;
     }
-    Ok(())
+    check(&programs, &work.path().join("largest fixture"))
+}
+
+/// `cdi-gen check` of the spec of the largest fixture, beside `/bin/true`.
+fn check(programs: &Path, host: &Path) -> anyhow::Result<()> {
+    let case = Case::at(programs, host);
+    let check = ["check", "--output", &text(&case.spec)].map(str::to_owned).to_vec();
+    let check = [vec![text(&case.program)], check, case.flags()].concat();
+    let costs = measure(programs, ROUNDS, &[vec!["/bin/true".to_owned()], check])?;
+    let [floor, check] = costs.as_slice() else { return Ok(()) };
+    print_row("\ncdi-gen check, largest fixture", check);
+    let added = check.median - floor.median;
+    println!("{:44} {added:>19.2} ms", "  over /bin/true");
+    within(added, CHECK_LIMIT)
 }
 
 /// `cdi-gen --version` and the hook beside `/bin/true`; and what the hook adds to the start of a container.
@@ -158,15 +174,19 @@ struct Case {
 
 impl Case {
     fn new(programs: &Path, dir: &Path, host: &Host) -> anyhow::Result<Self> {
-        let case = Self {
+        let case = Self::at(programs, dir);
+        host.tree.lay_out(&case.root).with_context(|| format!("cannot lay out {}", host.name))?;
+        fs::write(&case.nodes, host.tree.device_list()).context("cannot write the device list")?;
+        Ok(case)
+    }
+
+    fn at(programs: &Path, dir: &Path) -> Self {
+        Self {
             program: programs.join("cdi-gen"),
             root: dir.join("root"),
             nodes: dir.join("device-nodes"),
             spec: dir.join("spec.yaml"),
-        };
-        host.tree.lay_out(&case.root).with_context(|| format!("cannot lay out {}", host.name))?;
-        fs::write(&case.nodes, host.tree.device_list()).context("cannot write the device list")?;
-        Ok(case)
+        }
     }
 
     fn flags(&self) -> Vec<String> {

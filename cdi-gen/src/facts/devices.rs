@@ -139,6 +139,17 @@ pub fn gpu_minors(host: &Host) -> BTreeSet<u32> {
     host.dev.iter().flat_map(names).filter_map(|entry| gpu_minor(&entry.name)).collect()
 }
 
+/// The nodes of GPUs on the host, by what they are called.
+pub fn gpu_paths(host: &Host) -> Vec<Utf8PathBuf> {
+    let nodes = |dev: &Tree| {
+        let is_node = |path: &Utf8PathBuf| matches!(dev.kind(path), Ok(Kind::Char(_)));
+        let names = dev.list("/dev".into(), |name| gpu_minor(name).is_some()).unwrap_or_default();
+        let paths = names.into_iter().map(|entry| Utf8Path::new("/dev").join(&entry.name)).filter(is_node);
+        paths.map(|path| dev.located(&path).host_path).collect::<Vec<_>>()
+    };
+    host.dev.iter().flat_map(nodes).collect()
+}
+
 fn gpu_path(minor: u32) -> Utf8PathBuf {
     Utf8Path::new("/dev").join(format!("nvidia{minor}"))
 }

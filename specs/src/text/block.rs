@@ -34,7 +34,11 @@ pub(super) fn parse(text: &str) -> Option<Node<'_>> {
     if !text.bytes().all(is_simple) {
         return None;
     }
-    let mut lines = Lines::new(text.strip_prefix("---\n").unwrap_or(text))?;
+    let mut body = text;
+    while body.starts_with('#') {
+        (_, body) = body.split_once('\n')?;
+    }
+    let mut lines = Lines::new(body.strip_prefix("---\n").unwrap_or(body))?;
     let document = lines.block(0, MAX_DEPTH)?;
     lines.next.is_none().then_some(document)
 }

@@ -501,7 +501,8 @@ fn the_common_layout_needs_no_yaml_parser() {
     let indented_less =
         "# a comment\nkind: a/b\ndevices:\n- name: a\n  containerEdits:\n    env:\n    - A=b\n\ncdiVersion: 0.5.0\n";
     let by_hand = "kind: a/b\ndevices:\n  -   name: \"a\"\n      containerEdits: {}\n";
-    for text in [LAYOUT, &written, indented_less, by_hand, "kind: a/b", "devices: []"] {
+    let marked = format!("# Written by cdi-gen\n#\n{written}");
+    for text in [LAYOUT, &written, &marked, indented_less, by_hand, "kind: a/b", "devices: []"] {
         assert!(read::block_layout(text).is_some(), "{text}");
         assert_same(text);
     }
@@ -512,6 +513,8 @@ fn whatever_else_there_is_is_left_to_libyaml() {
     let texts = [
         "",
         "---",
+        "# a comment",
+        "# a comment\n---\n",
         " kind: a/b",
         "kind: a/b\r\n",
         "kind:\ta/b",
