@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use cdi_gen::capability::Capabilities;
 use cdi_gen::plan::names::{DeviceId, Naming};
+use cdi_gen::targets::Target;
 
 /// What exit codes mean, for `--help`.
 const EXIT_CODES: &str = "\
@@ -207,6 +208,10 @@ pub struct Generate {
     /// (podman 5.1, docker 26.1, containerd 1.7.16)
     #[arg(long)]
     pub additional_gids: bool,
+    /// Say no more than this engine reads, as in podman=4.3 (the oldest release without one), and tell what is lost; all
+    /// of several; auto: those that are installed. Where all read CDI 0.7.0 this implies --additional-gids
+    #[arg(long = "target", value_delimiter = ',', value_name = "ENGINE[=RELEASE]")]
+    pub targets: Vec<Target>,
     /// Flags that have no meaning here
     #[command(flatten)]
     pub ignored: Ignored,

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::output::Written;
+use cdi_gen::targets::{self, Target};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::version::DriverVersion;
 use cdi_gen::{GenerateError, Problem, hook_path, ownership};
-use cdi_specs::{Format, Spec};
+use cdi_specs::{Format, Spec, Version};
 
 use crate::cli::{self, Generate, HookMode};
 use crate::report::{Report, Voice};
-use crate::{Usage, deliver, plan_options, read_facts, refuse, upkeep};
+use crate::{Usage, deliver, installed, plan_options, read_facts, refuse, upkeep};
 
 /// The hook's steps by the toolkit's names, and the word for all of them.
 const HOOK_NAMES: [&str; 7] = [
@@ -39,7 +40,9 @@ pub struct Attempt {
 /// Makes the spec of a host, and writes nothing.
 pub fn attempt(arguments: &Generate) -> anyhow::Result<Attempt> {
     let mut about_output = Vec::new();
-    let options = lowering_options(arguments, &mut about_output)?;
+    let newest = newest(&arguments.targets)?;
+    let mut options = lowering_options(arguments, &mut about_output)?;
+    options.additional_gids |= newest.is_some_and(|newest| newest >= Version::V0_7_0);
     let (path, format) = destination(arguments, &mut about_output);
     let (facts, mut problems) = read_facts(&arguments.roots)?;
     let plan = match cdi_gen::plan(&facts, &plan_options(&arguments.selection), &mut problems) {
@@ -47,10 +50,31 @@ pub fn attempt(arguments: &Generate) -> anyhow::Result<Attempt> {
         Err(error) => return Ok(Attempt { path, format, made: Err(error), problems }),
     };
     problems.extend(about_output);
-    let spec = to_spec::lower(&plan, &options);
+    let mut spec = to_spec::lower(&plan, &options);
+    if let Some(newest) = newest {
+        let lost = targets::lower(&mut spec, newest).map_err(|error| Usage(error.to_string()))?;
+        problems.extend(lost.into_iter().map(|words| Problem::note("target", format!("for CDI {newest}: {words}"))));
+    }
     let violations = cdi_specs::validate(&spec);
     anyhow::ensure!(violations.is_empty(), "the spec would be invalid: {}", join(&violations));
     Ok(Attempt { path, format, made: Ok((spec, plan.driver_version)), problems })
+}
+
+/// The newest CDI version that all targets read; `None` if there is none to care for.
+fn newest(targets: &[Target]) -> anyhow::Result<Option<Version>> {
+    let (mut newest, mut pending) = (None, targets.to_vec());
+    while let Some(target) = pending.pop() {
+        let Target::Engine { name, release } = target else {
+            pending.extend(installed::engines());
+            continue;
+        };
+        let reads = targets::reads(name, release).ok_or_else(|| {
+            let release = release.map(|release| release.to_string()).unwrap_or_default();
+            Usage(format!("{name} {release} reads no CDI specs"))
+        })?;
+        newest = Some(newest.map_or(reads, |newest: Version| newest.min(reads)));
+    }
+    Ok(newest)
 }
 
 /// Writes the spec of a host; with `--if-stale` only if that on disk is no longer true.

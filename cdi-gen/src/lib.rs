@@ -24,6 +24,7 @@ pub mod ownership;
 pub mod plan;
 pub mod problem;
 pub mod show;
+pub mod targets;
 pub mod to_spec;
 pub mod transform;
 pub mod tree;

@@ -3,6 +3,7 @@
 
 mod cli;
 mod generate;
+mod installed;
 mod report;
 mod specs_on_disk;
 mod upkeep;

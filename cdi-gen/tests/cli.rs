@@ -425,3 +425,32 @@ fn a_bad_device_list_or_root_is_named() {
     host.run(&GENERATE).exits(1).says("line 1").says("char /dev/nvidia0 195");
     Ran::new(cdi_gen().args(["generate", "--root", "/no/such/root"])).exits(1).says("/no/such/root");
 }
+
+/// A generation of readers each: what it is told, and what it loses.
+#[test]
+fn a_spec_for_each_generation_of_engines() {
+    let home = LaidOut::named("debian13-alternatives");
+    let told = |target: &str| {
+        let ran = home.run(&["generate", "--hooks", "none", "--target", target]).exits(0);
+        let spec = cdi_specs::parse_yaml(&ran.stdout).unwrap();
+        assert_eq!(cdi_specs::validate(&spec), []);
+        let lost = ran.stderr.lines().filter(|line| line.contains("for CDI")).count();
+        let names: Vec<String> = spec.devices.iter().map(|device| device.name.clone()).collect();
+        let gids = spec.devices.iter().map(|device| device.container_edits.additional_gids.len()).max().unwrap();
+        let aliases = spec.devices.iter().flat_map(|device| &device.container_edits.device_nodes);
+        let aliases = aliases.filter(|node| node.host_path.is_some()).count();
+        let digits = names.iter().any(|name| name == "0");
+        (spec.cdi_version, lost, digits, gids > 0, aliases > 0)
+    };
+    assert_eq!(told("crio=1.24"), ("0.3.0".to_owned(), 3, false, false, false));
+    assert_eq!(told("podman=4.3"), ("0.3.0".to_owned(), 3, false, false, false));
+    assert_eq!(told("podman=4.9"), ("0.5.0".to_owned(), 0, true, false, true));
+    assert_eq!(told("podman=5.8"), ("0.7.0".to_owned(), 0, true, true, true));
+    assert_eq!(told("docker=28.5,podman=4.4"), ("0.5.0".to_owned(), 0, true, false, true));
+    let ran = home.run(&["generate", "--target", "podman=4.3", "--hooks", "none", "--additional-gids"]).exits(0);
+    ran.says("for CDI 0.4.0: device 0 is called gpu0").says("for CDI 0.4.0: processes that are not root cannot");
+    home.run(&["generate", "--target", "podman=3.4"]).exits(2).says("podman 3.4.0 reads no CDI specs");
+    home.run(&["generate", "--target", "podman=4.4", "--class", "gpu.x"])
+        .exits(2)
+        .says("takes CDI 0.6.0, and cannot be said in 0.5.0");
+}

@@ -91,6 +91,7 @@ pub fn run_inside(names: &[String]) -> anyhow::Result<()> {
         place::enter(plan, &work)?;
         let host = Host::prepare(&work)?;
         let engine = plan.prepare(&work)?;
+        host.generate_for(&plan.target(&engine.version()?))?;
         run_cases(plan, engine.as_ref(), &host, |row| outcome::append(&rows, row))?;
     }
     Ok(())

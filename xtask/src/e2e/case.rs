@@ -69,6 +69,7 @@ pub fn cases(plan: &Plan, runtime: &str, host: &Host) -> Vec<Case> {
     cases.extend(others);
     if !gpus_only {
         cases.push(everything("nvidia.com/hooked=all"));
+        cases.push(everything("nvidia.com/targeted=all"));
         cases.push(case(&["nvidia.com/hooked=all", PROBE, EVIL], Check::NotHijacked));
     }
     if plan.asks == Asks::Runtime {

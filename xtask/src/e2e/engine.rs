@@ -185,6 +185,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What `cdi-gen --target` calls an engine of a version.
+    pub fn target(&self, version: &str) -> String {
+        let name = match (self.asks, self.kind) {
+            (Asks::Runtime, _) | (_, Kind::Bundles) => return "cdi-apply".to_owned(),
+            (_, Kind::Podman | Kind::Build) => "podman",
+            (_, Kind::Docker) => "docker",
+            (_, Kind::Containerd(_)) => "containerd",
+        };
+        format!("{name}={version}")
+    }
+}
+
 /// The engines of these names; all if there is no name.
 pub fn selected(names: &[String]) -> anyhow::Result<Vec<&'static Plan>> {
     let find = |name: &String| PLANS.iter().find(|plan| plan.name == name);

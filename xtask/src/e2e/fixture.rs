@@ -45,6 +45,8 @@ const SPEC: &str = "/etc/cdi/nvidia.yaml";
 /// The same devices with a hook, as a class of their own.
 const HOOKED: &str = "hooked";
 const HOOKED_SPEC: &str = "/etc/cdi/hooked.yaml";
+/// The same for the engine itself, by `--target`.
+const TARGETED_SPEC: &str = "/etc/cdi/targeted.yaml";
 /// A device whose only edit is a createContainer hook that leaves the container's state here.
 pub const PROBE: &str = "example.com/probe=hook";
 const HOOK_STATE: &str = "hook/state";
@@ -278,6 +280,13 @@ impl Host {
         let done = run();
         fs::remove_file(&place).with_context(|| format!("cannot remove {}", place.display()))?;
         done
+    }
+
+    /// The spec that says what an engine reads and no more.
+    pub fn generate_for(&self, target: &str) -> anyhow::Result<()> {
+        let mut generate = Command::new(program(&self.work, "cdi-gen"));
+        generate.args(["generate", "--quiet", "--hooks", "none", "--class", "targeted", "--target", target]);
+        build::run(generate.args(["--output", TARGETED_SPEC]))
     }
 
     /// Runs an engine where the spec is missing, as after a reboot.
