@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use cdi_apply::configure::Engine;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// What exit codes mean, for `--help`.
@@ -38,6 +39,8 @@ pub enum Command {
     List(List),
     /// Check spec files
     Validate(Validate),
+    /// Turn CDI on in an engine's configuration, and register cdi-runtime there
+    Configure(Configure),
     /// Be an OCI runtime: give a container the GPUs that it asks for, then become runc, crun or youki
     Runtime {
         /// What an engine tells a runtime to do: create --bundle DIR ID
@@ -89,6 +92,71 @@ pub struct Inject {
     /// Write to stdout and change nothing
     #[arg(long)]
     pub stdout: bool,
+}
+
+/// `configure`.
+#[derive(Args, Debug)]
+pub struct Configure {
+    /// The engine
+    #[arg(value_enum)]
+    pub engine: EngineName,
+    /// Its configuration file, where it is not the usual one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Register cdi-runtime
+    #[arg(long)]
+    pub runtime: bool,
+    /// The name that it is registered by
+    #[arg(long, default_value = "nvidia", value_name = "NAME")]
+    pub runtime_name: String,
+    /// The program; beside this one, in PATH or in /usr/bin if not given
+    #[arg(long, value_name = "FILE")]
+    pub runtime_path: Option<PathBuf>,
+    /// And let containers run by it that name none
+    #[arg(long)]
+    pub set_default: bool,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Put the file back as it was before the first change
+    #[arg(long, conflicts_with_all = ["runtime", "set_default", "runtime_path"])]
+    pub undo: bool,
+}
+
+/// Engines that can be configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// buildkitd
+    Buildkit,
+    /// containerd, for Kubernetes
+    Containerd,
+    /// CRI-O
+    Crio,
+    /// dockerd
+    Docker,
+    /// nerdctl
+    Nerdctl,
+    /// podman
+    Podman,
+}
+
+impl EngineName {
+    /// What the library calls it.
+    pub fn engine(self) -> Engine {
+        match self {
+            Self::Buildkit => Engine::Buildkit,
+            Self::Containerd => Engine::Containerd,
+            Self::Crio => Engine::Crio,
+            Self::Docker => Engine::Docker,
+            Self::Nerdctl => Engine::Nerdctl,
+            Self::Podman => Engine::Podman,
+        }
+    }
+
+    /// What it was typed as.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// `resolve`.

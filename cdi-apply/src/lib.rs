@@ -26,6 +26,8 @@
 //! when they like, and no injection changes it.
 
 pub mod bundle;
+#[cfg(feature = "configure")]
+pub mod configure;
 pub mod device_numbers;
 pub mod document;
 #[cfg(feature = "hook")]

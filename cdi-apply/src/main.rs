@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads the files that it is given")]
 
 mod cli;
+mod engine_files;
 mod inject;
 mod query;
 mod report;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cdi_apply::bundle::BundleError;
+use cdi_apply::configure::ConfigureError;
 use cdi_apply::document::{DocumentError, MAX_BYTES};
 use cdi_apply::request::RequestError;
 use cdi_apply::spec_dirs::SpecText;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Resolve(arguments) => query::resolve(arguments, cli.json),
         Command::List(arguments) => query::list(arguments, cli.json),
         Command::Validate(arguments) => validate::run(arguments, cli.json),
+        Command::Configure(arguments) => engine_files::run(arguments),
         Command::Runtime { words } => {
             // The reason was told where the engine looks for it.
             let _told = cdi_apply::runtime::run(words);
@@ -70,7 +73,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             Some(EXIT_USAGE)
         } else if cause.is::<NodeError>() {
             Some(EXIT_HOST)
-        } else if cause.is::<DocumentError>() || cause.is::<AnnotationError>() {
+        } else if cause.is::<DocumentError>() || cause.is::<AnnotationError>() || cause.is::<ConfigureError>() {
             Some(EXIT_INVALID)
         } else if let Some(error) = cause.downcast_ref::<InjectError>() {
             Some(if matches!(error, InjectError::Node(_)) { EXIT_HOST } else { EXIT_INVALID })

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs containerd and its clients")]
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -53,13 +54,17 @@ impl Containerd {
         let state = work.join("containerd");
         remove_tree(&state)?;
         make_dirs(&state)?;
-        write(&state.join("config.toml"), &config(&state, &fixture::program(work, "cdi-runtime"))?)?;
+        let (file, own) = (state.join("config.toml"), fixture::program(work, "cdi-runtime"));
+        write(&file, &config(&state)?)?;
+        let register = ["--runtime-name", HANDLER, "--runtime-path"].map(OsStr::new);
+        let register = register.into_iter().chain([own.as_os_str()]).filter(|_| asks == Asks::Runtime);
+        fixture::configure(work, "containerd", &file, &register.collect::<Vec<_>>())?;
         if asks == Asks::Runtime {
             fixture::configure_runtime(Path::new("runc"))?;
         }
         let archive = make_images(work, &state)?;
         let log = state.join("log");
-        start(Command::new("containerd").arg("--config").arg(state.join("config.toml")), &log)?;
+        start(Command::new("containerd").arg("--config").arg(&file), &log)?;
         let containerd = Self { channel, asks, work: work.to_owned(), state, started: Cell::default() };
         wait_for(|| containerd.ctr().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("containerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;
@@ -189,8 +194,8 @@ fn version() -> anyhow::Result<String> {
     printed.split_whitespace().nth(2).map(str::to_owned).with_context(|| format!("no version in {printed}"))
 }
 
-/// Both generations of the configuration: plugins have other names since 2.0, and CDI is on by default.
-fn config(state: &Path, cdi_runtime: &Path) -> anyhow::Result<String> {
+/// Both generations of the configuration: plugins have other names since 2.0.
+fn config(state: &Path) -> anyhow::Result<String> {
     let is_old = version()?.starts_with("1.");
     let (generation, cri) = if is_old { (2, "io.containerd.grpc.v1.cri") } else { (3, "io.containerd.cri.v1.runtime") };
     let sandbox = if is_old {
@@ -206,22 +211,13 @@ fn config(state: &Path, cdi_runtime: &Path) -> anyhow::Result<String> {
              [plugins.'io.containerd.grpc.v1.cri']\n  disable_tcp_service = true\n"
         )
     };
-    // Whoever names one handler names all.
-    let handlers = [("runc", Path::new("runc")), (HANDLER, cdi_runtime)].map(|(name, program)| {
-        let handler = format!("plugins.'{cri}'.containerd.runtimes.{name}");
-        format!(
-            "[{handler}]\n  runtime_type = \"io.containerd.runc.v2\"\n[{handler}.options]\n  BinaryName = {program:?}\n"
-        )
-    });
-    let handlers = handlers.concat();
     let state = state.display();
     let dirs = fixture::SPEC_DIRS.map(|dir| format!("{dir:?}")).join(", ");
     Ok(format!(
         "version = {generation}\nroot = \"{state}/root\"\nstate = \"{state}/state\"\n\
          disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
          [grpc]\n  address = \"{state}/s\"\n\
-         [plugins.'{cri}']\n  enable_cdi = true\n  cdi_spec_dirs = [{dirs}]\n  restrict_oom_score_adj = true\n{sandbox}\
-{handlers}{pinned}"
+         [plugins.'{cri}']\n  cdi_spec_dirs = [{dirs}]\n  restrict_oom_score_adj = true\n{sandbox}{pinned}"
     ))
 }
 

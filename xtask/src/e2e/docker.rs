@@ -1,6 +1,7 @@
 //! docker: a daemon with state of its own. I/O.
 #![expect(clippy::disallowed_methods, reason = "runs dockerd and docker")]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -42,8 +43,7 @@ impl Docker {
         let own = fixture::program(work, "cdi-runtime");
         let by_runtime = asks == Asks::Runtime;
         let config = json!({
-            "features": {"cdi": !by_runtime},
-            "default-runtime": if by_runtime { REGISTERED } else { "runc" },
+            "features": {"containerd-snapshotter": false},
             "cdi-spec-dirs": fixture::SPEC_DIRS,
             "data-root": state.join("data"),
             "exec-root": state.join("exec"),
@@ -56,9 +56,13 @@ impl Docker {
             "ip-forward": false,
             "userland-proxy": false,
             "default-ulimits": {"nofile": nofile},
-            "runtimes": {"crun": {"path": "/usr/bin/crun"}, REGISTERED: {"path": own}},
+            "runtimes": {"crun": {"path": "/usr/bin/crun"}},
         });
-        write(&state.join("daemon.json"), &config.to_string())?;
+        let file = state.join("daemon.json");
+        write(&file, &config.to_string())?;
+        let register = ["--runtime-name", REGISTERED, "--set-default", "--runtime-path"].map(OsStr::new);
+        let register = register.into_iter().chain([own.as_os_str()]).filter(|_| by_runtime).collect::<Vec<_>>();
+        fixture::configure(work, "docker", &file, &register)?;
         let log = state.join("log");
         let mut dockerd = Command::new("dockerd");
         if by_runtime {
@@ -68,7 +72,7 @@ impl Docker {
             link(&fixture::program(work, "cdi-hook").display().to_string(), &dir.join(GPU_HOOK))?;
             dockerd.env("PATH", format!("/usr/sbin:/usr/bin:/sbin:/bin:{}", dir.display()));
         }
-        start(dockerd.arg("--config-file").arg(state.join("daemon.json")), &log)?;
+        start(dockerd.arg("--config-file").arg(&file), &log)?;
         let docker = Self { socket, asks };
         wait_for(|| docker.command().arg("version").output().is_ok_and(|output| output.status.success()))
             .with_context(|| format!("dockerd does not answer: {}", one_line(&read(&log).unwrap_or_default())))?;

@@ -3,12 +3,13 @@
 //! [`make`] builds everything in the work directory, outside; [`Host::prepare`] puts it in its places, inside.
 #![expect(clippy::disallowed_methods, reason = "lays out a host")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::apt_get;
 use super::files::{bind, copy_tree, link, make_dirs, mount, mount_points, mount_tmpfs, read, subdirs, write};
@@ -310,6 +311,23 @@ impl Host {
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         Ok(state)
     }
+}
+
+/// Has `cdi-apply configure` turn CDI on, after it has seen that an undo leaves no trace.
+pub fn configure(work: &Path, engine: &str, file: &Path, more: &[&OsStr]) -> anyhow::Result<()> {
+    let run = |words: &[&OsStr]| {
+        let mut configure = Command::new(program(work, "cdi-apply"));
+        build::output(configure.args(["configure", engine, "--config"]).arg(file).args(words)).map(|_printed| ())
+    };
+    let before = read(file)?;
+    run(more)?;
+    if read(file)? == before {
+        // CDI is on in it anyway.
+        return Ok(());
+    }
+    run(&[OsStr::new("--undo")])?;
+    ensure!(read(file)? == before, "cdi-apply configure {engine} --undo left another file");
+    run(more)
 }
 
 /// Tells cdi-runtime which runtime to become.
