@@ -118,9 +118,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Changes the container's `config.json` if it is to be changed, and finds the runtime.
 fn prepare(line: &CommandLine) -> Result<PathBuf, RuntimeError> {
+    let Some(path) = &line.config else { return Ok(low_level::find(&config::read_runtimes())?) };
     let config = config::read()?;
     let program = low_level::find(&config.runtimes)?;
-    if let Some(path) = line.config.as_deref().filter(|path| may_ask(path, &config)) {
+    if may_ask(path, &config) {
         patch(path, &config)?.iter().for_each(|warning| log::tell(line, Level::Warning, warning));
     }
     Ok(program)

@@ -239,6 +239,8 @@ fn a_wrong_configuration_starts_no_container() {
     home.configure("enviroment = 'never'");
     let error = home.create().unwrap_err();
     assert!(error.contains("config.toml is wrong: line 4: unknown field `enviroment`"), "{error}");
+    // But those that run can be seen, and stopped.
+    assert_eq!(home.run(&["kill", "c1", "KILL"]).stdout, b"kill\nc1\nKILL\n");
     home.configure("");
     home.write("config.toml", "runtimes = ['no-such-runtime']");
     assert!(home.create().unwrap_err().contains("none of the runtimes no-such-runtime is installed"));

@@ -39,6 +39,9 @@ pub struct Config {
     pub annotation_prefixes: Vec<String>,
     /// Variables that Docker Swarm sets in the place of `NVIDIA_VISIBLE_DEVICES`.
     pub swarm_resources: Vec<String>,
+    /// Vendors beside that of `kind` whose devices a variable may ask for. An image sets variables, and a device may be
+    /// anything of the host's.
+    pub other_vendors: Vec<String>,
     /// The kind that an index or a UUID means.
     #[serde(deserialize_with = "kind")]
     pub kind: String,
@@ -78,6 +81,7 @@ impl Default for Config {
             volume_mounts: false,
             annotation_prefixes: Vec::new(),
             swarm_resources: Vec::new(),
+            other_vendors: Vec::new(),
             kind: "nvidia.com/gpu".to_owned(),
             spec_dirs: Vec::new(),
             just_in_time: true,
@@ -131,6 +135,20 @@ pub fn read() -> Result<Config, ConfigError> {
         return Ok(config);
     }
     Ok(read_file(Path::new(PEERS_PATH), parse_peers)?.unwrap_or_default())
+}
+
+/// The runtimes of this host, for what makes no container: that must go on whatever else the configuration says.
+pub fn read_runtimes() -> Vec<PathBuf> {
+    #[derive(Deserialize)]
+    struct Only {
+        runtimes: Vec<PathBuf>,
+    }
+    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let ours = File::open(named.as_deref().unwrap_or(Path::new(PATH))).and_then(|file| limited::read(file, MAX_BYTES));
+    let Ok(text) = ours.map(|text| String::from_utf8_lossy(&text).into_owned()) else {
+        return read().unwrap_or_default().runtimes;
+    };
+    toml::from_str(&text).map_or_else(|_| Config::default().runtimes, |only: Only| only.runtimes)
 }
 
 fn missing(path: PathBuf) -> ConfigError {
@@ -229,6 +247,7 @@ pub fn parse_peers(text: &str) -> Result<Config, String> {
         volume_mounts: peers.accept_nvidia_visible_devices_as_volume_mounts,
         annotation_prefixes: cdi.annotation_prefixes.unwrap_or_default(),
         swarm_resources: listed.map(str::to_owned).collect(),
+        other_vendors: Vec::new(),
         kind: kind?,
         spec_dirs: cdi.spec_dirs,
         just_in_time: mode != "cdi",
@@ -300,6 +319,7 @@ mod tests {
             volume_mounts: true,
             annotation_prefixes: vec!["cdi.k8s.io/".into()],
             swarm_resources: vec!["A".into(), "B".into()],
+            other_vendors: Vec::new(),
             kind: "a.b/c".into(),
             spec_dirs: vec!["/x".into()],
             just_in_time: false,

@@ -30,6 +30,8 @@ const MOUNT_SOURCE: &str = "/dev/null";
 const PEERS_KIND: &str = "runtime.nvidia.com/gpu=";
 /// What containers get that do not say.
 const USUAL: Capabilities = Capabilities::COMPUTE.and(Capabilities::UTILITY);
+/// No name of a device is longer, in bytes.
+const MAX_NAME: usize = 1024;
 /// More than these bytes tell of no request. A marker for each source of requests that is always looked at.
 const MARKERS: [&str; 2] = [DEVICES, OLD_IMAGE];
 
@@ -59,6 +61,26 @@ pub enum AskError {
         /// What is wrong with them.
         why: NameError,
     },
+    /// No device has so long a name.
+    #[error("{from} asks for `{id}`, which is longer than any device's name")]
+    TooLong {
+        /// The variable, annotation or mount.
+        from: String,
+        /// The words, as far as they are worth showing.
+        id: String,
+    },
+    /// A device of a vendor that variables may not ask for.
+    #[error(
+        "{from} asks for {name}, and variables may ask for devices of {vendor} only (`other-vendors` in the configuration)"
+    )]
+    Vendor {
+        /// The variable.
+        from: String,
+        /// The device.
+        name: QualifiedName,
+        /// The configured vendor.
+        vendor: String,
+    },
     /// What an unprivileged container must not have.
     #[error("{0} takes a privileged container")]
     Privileged(&'static str),
@@ -84,7 +106,7 @@ fn has_odd_escapes(text: &str) -> bool {
 /// Words that name no device, or ask for what the container may not have.
 pub fn of_container(container: Container<'_>, config: &Config) -> Result<Option<Asked>, AskError> {
     let Some(words) = device_words(container, config) else { return Ok(None) };
-    let Words { from, ids } = words;
+    let Words { from, ids, of_variable } = words;
     let mut asked = Asked { names: Vec::new(), driver_only: false, capabilities: USUAL, warnings: Vec::new() };
     match ids {
         Ids::None => asked.driver_only = true,
@@ -92,6 +114,9 @@ pub fn of_container(container: Container<'_>, config: &Config) -> Result<Option<
         Ids::Listed(ids) => {
             asked.names = ids.iter().map(|id| name(&from, id, config)).collect::<Result<_, _>>()?;
         }
+    }
+    if of_variable {
+        asked.names.iter().try_for_each(|name| check_vendor(&from, name, config))?;
     }
     if !asked.driver_only {
         asked.names.extend(of_other_classes(container, config)?);
@@ -104,6 +129,7 @@ pub fn of_container(container: Container<'_>, config: &Config) -> Result<Option<
 struct Words {
     from: String,
     ids: Ids,
+    of_variable: bool,
 }
 
 enum Ids {
@@ -114,17 +140,27 @@ enum Ids {
 
 /// The words of the first source that has any.
 fn device_words(container: Container<'_>, config: &Config) -> Option<Words> {
-    let words = |from: String, ids: Vec<String>| ids_of(ids).map(|ids| Words { from, ids });
+    let words = |from: String, ids: Vec<String>, of_variable| ids_of(ids).map(|ids| Words { from, ids, of_variable });
     let annotated = of_annotations(container, config);
     if !annotated.is_empty() {
-        return words("an annotation".to_owned(), annotated);
+        return words("an annotation".to_owned(), annotated, false);
     }
     let mounted = if config.volume_mounts { of_mounts(container) } else { Vec::new() };
     if !mounted.is_empty() {
-        return words("a mount".to_owned(), mounted);
+        return words("a mount".to_owned(), mounted, false);
     }
     let (from, ids) = of_variables(container, config)?;
-    words(from, ids)
+    words(from, ids, true)
+}
+
+/// Variables may be an image's; annotations and mounts are a user's.
+fn check_vendor(from: &str, name: &QualifiedName, config: &Config) -> Result<(), AskError> {
+    let own = config.kind.split('/').next().unwrap_or_default();
+    let vendor = name.kind().vendor();
+    if vendor == own || config.other_vendors.iter().any(|other| other == vendor) {
+        return Ok(());
+    }
+    Err(AskError::Vendor { from: from.to_owned(), name: name.clone(), vendor: own.to_owned() })
 }
 
 /// `void` anywhere means nothing at all; of `all` and `none` the first one decides.
@@ -197,6 +233,11 @@ fn is_old_image(container: Container<'_>) -> bool {
 fn name(from: &str, id: &str, config: &Config) -> Result<QualifiedName, AskError> {
     let id = id.strip_prefix(PEERS_KIND).unwrap_or(id);
     let qualified = if id.contains('=') { id.to_owned() } else { format!("{}={id}", config.kind) };
+    // What no device is called may be of any length.
+    if qualified.len() > MAX_NAME {
+        let id = id.chars().take(MAX_NAME / 8).collect::<String>() + "…";
+        return Err(AskError::TooLong { from: from.to_owned(), id });
+    }
     qualified.parse().map_err(|why| AskError::Name { from: from.to_owned(), id: id.to_owned(), why })
 }
 
@@ -308,7 +349,7 @@ mod tests {
             (&["NVIDIA_VISIBLE_DEVICES=0, 1,"], "nvidia.com/gpu=0 nvidia.com/gpu=1"),
             (&["NVIDIA_VISIBLE_DEVICES=0:1,MIG-5f1c-1"], "nvidia.com/gpu=0:1 nvidia.com/gpu=MIG-5f1c-1"),
             (&["NVIDIA_VISIBLE_DEVICES=GPU-5f1c"], "nvidia.com/gpu=GPU-5f1c"),
-            (&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,a.b/c=d"], "nvidia.com/gpu=0 a.b/c=d"),
+            (&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,nvidia.com/hooked=d"], "nvidia.com/gpu=0 nvidia.com/hooked=d"),
             (&["NVIDIA_VISIBLE_DEVICES=runtime.nvidia.com/gpu=all"], "nvidia.com/gpu=all"),
             (&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_VISIBLE_DEVICES=1"], "nvidia.com/gpu=1"),
             (&["CUDA_VERSION=8.0"], "nvidia.com/gpu=all"),
@@ -338,6 +379,18 @@ mod tests {
         );
         assert!(error("0 1").contains("must not contain ' '"));
         assert!(error("../x").contains("must start with"));
+    }
+
+    /// A device may be anything of the host's, and an image sets variables.
+    #[test]
+    fn variables_ask_for_devices_of_one_vendor() {
+        let env = with_env(&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,a.b/c=d"]);
+        let error = names(&Config::default(), &env);
+        assert!(error.contains("asks for a.b/c=d, and variables may ask for devices of nvidia.com only"), "{error}");
+        let config = Config { other_vendors: vec!["a.b".into()], ..Config::default() };
+        assert_eq!(names(&config, &env), "nvidia.com/gpu=0 a.b/c=d");
+        let long = with_env(&[&format!("NVIDIA_VISIBLE_DEVICES={}", "x".repeat(1 << 20))]);
+        assert!(names(&Config::default(), &long).len() < 300);
     }
 
     #[test]
