@@ -1,0 +1,93 @@
+//! Units, rules and triggers: each says what the program understands, and what its own reader accepts.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests run programs and stop at the first surprise"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::LaidOut;
+use tempfile::TempDir;
+
+const PROGRAM: &str = "/usr/bin/cdi-gen ";
+
+fn files() -> Vec<(PathBuf, String)> {
+    let (mut files, mut pending) = (Vec::new(), vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")]);
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(entry.path());
+            } else {
+                files.push((entry.path(), fs::read_to_string(entry.path()).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+/// The words behind the program's name, up to what a shell or a rule puts behind a command.
+fn commands(text: &str) -> Vec<Vec<&str>> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let commands = lines.filter_map(|line| line.split_once(PROGRAM)).map(|(_, words)| words);
+    let ends = |word: &&str| !matches!(*word, "||" | "&&" | ";" | "true" | ":");
+    commands.map(|words| words.split(['"', ' ']).filter(|word| !word.is_empty()).take_while(ends).collect()).collect()
+}
+
+#[test]
+fn every_command_is_understood_and_does_nothing_where_there_is_no_driver() {
+    let host = LaidOut::named("no-gpu");
+    let dir = TempDir::new().unwrap();
+    let spec = dir.path().join("nvidia.yaml").display().to_string();
+    let mut count = 0;
+    for (path, text) in files() {
+        for words in commands(&text) {
+            count += 1;
+            let words: Vec<&str> =
+                words.into_iter().filter(|word| *word != "--output" && !word.contains('%')).collect();
+            let ran = host.run(&[words.as_slice(), &["--output", &spec]].concat());
+            assert_eq!(ran.code, Some(0), "{}: {words:?}: {}", path.display(), ran.stderr);
+            let quiet = words.contains(&"--quiet");
+            assert_eq!(ran.stderr.is_empty(), quiet, "{}: {}", path.display(), ran.stderr);
+        }
+    }
+    assert!(count > 10, "{count} commands");
+    assert!(!Path::new(&spec).exists());
+}
+
+#[test]
+fn shells_read_the_scripts() {
+    let scripts = files().into_iter().filter(|(_, text)| text.starts_with("#!"));
+    let checked = scripts.map(|(path, _)| {
+        let output = Command::new("sh").arg("-n").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+    });
+    assert!(checked.count() >= 5);
+}
+
+/// With a program in the place of ours, which is not installed where this test runs.
+#[test]
+fn systemd_reads_the_units() {
+    let dir = TempDir::new().unwrap();
+    let units = files().into_iter().filter(|(path, _)| path.components().any(|part| part.as_os_str() == "systemd"));
+    let mut verify = Command::new("systemd-analyze");
+    verify.arg("verify");
+    for (path, text) in units {
+        let unit = dir.path().join(path.file_name().unwrap());
+        fs::write(&unit, text.replace("/usr/bin/cdi-gen refresh", "/bin/true")).unwrap();
+        verify.arg(unit);
+    }
+    match verify.output() {
+        Err(_) => println!("skipped: systemd-analyze is not installed"),
+        Ok(output) => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            // Units of the machine's own are not ours to judge.
+            let ours: Vec<&str> = words.lines().filter(|line| line.contains("cdi-gen")).collect();
+            assert!(output.status.success() && ours.is_empty(), "{words}");
+        }
+    }
+}
