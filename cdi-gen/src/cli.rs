@@ -58,6 +58,10 @@ pub enum Command {
     Refresh(Box<Generate>),
     /// Remove the spec on disk, if it is ours and the driver is gone
     Remove(Remove),
+    /// Make the device nodes of the running driver that are missing, or lead to another device
+    CreateDeviceNodes(MakeNodes),
+    /// Make the links in /dev/char without which systemd takes GPUs away from containers when it reloads
+    CreateDevCharSymlinks(MakeNodes),
     /// Print a stage of the generation
     Show(Box<Show>),
     /// Print this host as a test fixture, for a bug report
@@ -304,6 +308,20 @@ pub struct Remove {
     /// Even if a driver runs
     #[arg(long)]
     pub force: bool,
+}
+
+/// `create-device-nodes` and `create-dev-char-symlinks`.
+#[derive(Args, Debug)]
+pub struct MakeNodes {
+    /// Where the host is
+    #[command(flatten)]
+    pub roots: Roots,
+    /// Load the driver's kernel modules first
+    #[arg(long)]
+    pub load_kernel_modules: bool,
+    /// Print what would be made, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `show`.

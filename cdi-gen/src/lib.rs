@@ -29,6 +29,7 @@ pub mod to_spec;
 pub mod transform;
 pub mod tree;
 pub mod version;
+pub mod wanted_nodes;
 
 pub use host::Host;
 pub use inventory::InventoryError;

@@ -4,6 +4,7 @@
 mod cli;
 mod generate;
 mod installed;
+mod make_nodes;
 mod report;
 mod specs_on_disk;
 mod upkeep;
@@ -88,6 +89,8 @@ fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
         Command::Diff(arguments) => upkeep::diff(&on_disk(*arguments), voice),
         Command::Refresh(arguments) => upkeep::refresh(&on_disk(*arguments), voice),
         Command::Remove(arguments) => upkeep::remove(&arguments, voice),
+        Command::CreateDeviceNodes(arguments) => make_nodes::nodes(&arguments, voice),
+        Command::CreateDevCharSymlinks(arguments) => make_nodes::char_links(&arguments, voice),
         Command::Show(arguments) => run_show(&arguments, voice),
         Command::Capture(arguments) => run_capture(&arguments),
         Command::List(arguments) => specs_on_disk::list(&arguments.spec_dirs, voice),

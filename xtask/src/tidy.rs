@@ -30,6 +30,7 @@ const LIBRARIES: [Library; 2] = [
             "driver_files",
             "homes",
             "facts",
+            "wanted_nodes",
             "inventory",
             "plan",
             "to_spec",
