@@ -130,7 +130,7 @@ const SPEC_DIRS: [&str; 2] = crate::spec_dirs::DEFAULT_DIRS;
 mod tests {
     use super::*;
 
-    fn runtime(is_default: bool) -> Runtime {
+    pub(super) fn runtime(is_default: bool) -> Runtime {
         Runtime { name: "nvidia".into(), path: "/usr/bin/cdi-runtime".into(), is_default }
     }
 

@@ -41,10 +41,7 @@ fn no_object(at: &str) -> ConfigureError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn runtime(is_default: bool) -> Runtime {
-        Runtime { name: "nvidia".into(), path: "/usr/bin/cdi-runtime".into(), is_default }
-    }
+    use crate::configure::tests::runtime;
 
     #[test]
     fn a_daemon_without_a_file() {

@@ -19,7 +19,7 @@ const MIG_MONITOR: &str = "NVIDIA_MIG_MONITOR_DEVICES";
 /// Images from before `NVIDIA_VISIBLE_DEVICES` set the first of these and not the second.
 const OLD_IMAGE: &str = "CUDA_VERSION";
 const REQUIRE_CUDA: &str = "NVIDIA_REQUIRE_CUDA";
-/// Whose requests are of other classes: variable, value, and class.
+/// Variables that ask for all devices of another class, and the class.
 const SWITCHES: [(&str, &str); 4] =
     [("NVIDIA_GDS", "gds"), ("NVIDIA_MOFED", "mofed"), ("NVIDIA_GDRCOPY", "gdrcopy"), ("NVIDIA_NVSWITCH", "nvswitch")];
 const SWITCHED_ON: &str = "enabled";
@@ -32,7 +32,7 @@ const PEERS_KIND: &str = "runtime.nvidia.com/gpu=";
 const USUAL: Capabilities = Capabilities::COMPUTE.and(Capabilities::UTILITY);
 /// No name of a device is longer, in bytes.
 const MAX_NAME: usize = 1024;
-/// More than these bytes tell of no request. A marker for each source of requests that is always looked at.
+/// What stands in the text of a container that asks by a variable.
 const MARKERS: [&str; 2] = [DEVICES, OLD_IMAGE];
 
 /// What a container asks for.
