@@ -54,7 +54,7 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
             }
             HookOperation::FreezeDeviceNodes => ("/proc/driver/nvidia/params", device_nodes::freeze(root)),
             HookOperation::ApplicationProfile => ("/etc/nvidia", application_profile::update(root)),
-            HookOperation::HideGpus => ("/proc/driver/nvidia/gpus", gpu_list::narrow(root)),
+            HookOperation::HideGpus => (gpu_list::LIST, gpu_list::narrow(root)),
             HookOperation::Chmod { mode, path } => (path.as_str(), chmod::change(root, path, *mode)),
         };
         troubles.extend(done.err().map(|error: io::Error| Trouble { path: path.to_owned(), error }));

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use cdi_gen::facts::nvml_report::{NvmlGpu, NvmlReport, short_bus_id};
 use cdi_gen::hook_path;
-use cdi_specs::{ContainerEdits, Hook, HookOperation};
+use cdi_specs::{ContainerEdits, Hook, HookOperation, QualifiedName};
 
 use crate::bundle::{BundleError, ConfigFile};
 use crate::document::{Document, DocumentError, MAX_BYTES};
@@ -95,6 +95,10 @@ pub enum RuntimeError {
     Bundle(#[from] BundleError),
 }
 
+/// A container has docker's hook, and nothing that it asks for counts.
+const NOT_ACCEPTED: &str = "the hook of docker --gpus is taken out, and nothing comes in its place: the container asks \
+                            for nothing, or may not (`environment` and `docker-gpus` in the configuration)";
+
 /// Does what the words behind the program's name say. Returns only if no runtime could take over; the reason is where
 /// the engine looks for it.
 pub fn run(words: &[OsString]) -> RuntimeError {
@@ -118,13 +122,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Changes the container's `config.json` if it is to be changed, and finds the runtime.
 fn prepare(line: &CommandLine) -> Result<PathBuf, RuntimeError> {
-    let Some(path) = &line.config else { return Ok(low_level::find(&config::read_runtimes())?) };
+    let Some(path) = &line.config else { return other_command() };
     let config = config::read()?;
     let program = low_level::find(&config.runtimes)?;
     if may_ask(path, &config) {
         patch(path, &config)?.iter().for_each(|warning| log::tell(line, Level::Warning, warning));
     }
     Ok(program)
+}
+
+/// The runtime for what makes no container. To guess one would be to delete a container at a runtime that does not know
+/// it, which says that all is well; where there is but one, it is no guess.
+fn other_command() -> Result<PathBuf, RuntimeError> {
+    match config::read_runtimes() {
+        Ok(runtimes) => Ok(low_level::find(&runtimes)?),
+        Err(error) => low_level::only(&Config::default().runtimes).ok_or_else(|| error.into()),
+    }
 }
 
 /// Whether it is worth the while to read a `config.json`. One that cannot be read is the runtime's to complain about.
@@ -145,9 +158,9 @@ fn patch(path: &Path, config: &Config) -> Result<Vec<String>, RuntimeError> {
         warnings.extend(asked.warnings.iter().cloned());
         if config.requirements {
             let container = Container(&document.value);
-            warnings.extend(check_requirements(&requirements::of_container(container)?, asked, &driver)?);
+            warnings.extend(check_requirements(&requirements::of_container(container)?, asked, config, &driver)?);
         }
-        let mut edits = devices::edits(asked, config, &driver)?;
+        let mut edits = devices::edits(asked, config, &driver, &mut warnings)?;
         if config.hide_gpus {
             hide_gpus(&mut edits)?;
         }
@@ -156,20 +169,29 @@ fn patch(path: &Path, config: &Config) -> Result<Vec<String>, RuntimeError> {
         nodes.check(&edits)?;
         inject(&mut document.value, &edits, &nodes)?;
     }
-    if docker_hook::remove(&mut document.value) || asked.is_some() {
+    let had_hook = docker_hook::remove(&mut document.value);
+    if had_hook && asked.is_none() {
+        warnings.push(NOT_ACCEPTED.to_owned());
+    }
+    if had_hook || asked.is_some() {
         file.replace_unsynced(document.to_text().as_bytes())?;
     }
     Ok(warnings)
 }
 
 /// Holds the requirements against the driver, and, if the answer depends on them, against the GPUs that are asked for.
-fn check_requirements(all: &[Requirement], asked: &Asked, driver: &Driver) -> Result<Vec<String>, RuntimeError> {
+fn check_requirements(
+    all: &[Requirement],
+    asked: &Asked,
+    config: &Config,
+    driver: &Driver,
+) -> Result<Vec<String>, RuntimeError> {
     let version = driver.facts.version.as_ref().and_then(|version| version.as_str().parse().ok());
     let mut facts = Facts { driver: version, cuda: version.map(Cuda::of_driver).unwrap_or_default(), gpus: Vec::new() };
     let mut warnings = Vec::new();
     if all.iter().any(|requirement| requirement.holds(&facts) == Truth::Unknown) {
         match driver.ask_nvml() {
-            Ok(report) => learn(&mut facts, &report, asked),
+            Ok(report) => learn(&mut facts, &report, asked, config),
             Err(error) => warnings.push(format!("cannot ask NVML: {error}")),
         }
     }
@@ -191,18 +213,23 @@ fn check_requirements(all: &[Requirement], asked: &Asked, driver: &Driver) -> Re
 }
 
 /// Adds what NVML knows.
-fn learn(facts: &mut Facts, report: &NvmlReport, asked: &Asked) {
+fn learn(facts: &mut Facts, report: &NvmlReport, asked: &Asked, config: &Config) {
     let version = |[major, minor]: [u32; 2]| Version::of(major, minor);
     if let Some(cuda) = report.cuda {
         facts.cuda = Cuda::Known(version(cuda));
     }
-    let means = |index: usize, gpu: &NvmlGpu| {
-        let names =
-            [Some("all".to_owned()), Some(index.to_string()), gpu.uuid.clone(), Some(short_bus_id(&gpu.bus_id))];
-        asked.names.iter().any(|name| names.iter().flatten().any(|known| known == name.device()))
+    let names: Vec<&QualifiedName> = asked.names.iter().filter(|name| name.kind().to_string() == config.kind).collect();
+    let means = |gpu: &&NvmlGpu| {
+        let known =
+            [Some("all".to_owned()), Some(gpu.index.to_string()), gpu.uuid.clone(), Some(short_bus_id(&gpu.bus_id))];
+        names.iter().any(|name| known.iter().flatten().any(|known| known == name.device()))
     };
-    let gpus = report.gpus.iter().enumerate().filter(|(index, gpu)| means(*index, gpu));
-    facts.gpus = gpus.map(|(_, gpu)| Gpu { arch: gpu.arch.map(version), brand: gpu.brand.clone() }).collect();
+    facts.gpus = report
+        .gpus
+        .iter()
+        .filter(means)
+        .map(|gpu| Gpu { arch: gpu.arch.map(version), brand: gpu.brand.clone() })
+        .collect();
 }
 
 fn describe(facts: &Facts, driver: &Driver) -> String {
@@ -220,12 +247,14 @@ fn describe(facts: &Facts, driver: &Driver) -> String {
     format!("{driver}, {cuda}{}", gpus.collect::<String>())
 }
 
+/// Words of the hook before its operations: its name and its command.
+const WORDS_BEFORE: usize = 2;
+
 /// Tells the hook to hide the GPUs that the container has no node of; it is the one that is there, or one of its own.
 fn hide_gpus(edits: &mut Vec<ContainerEdits>) -> Result<(), RuntimeError> {
     for hook in edits.iter_mut().flat_map(|edits| &mut edits.hooks) {
-        if let Ok(mut parsed) = cdi_specs::from_args(&hook.args) {
-            parsed.operations.push(HookOperation::HideGpus);
-            hook.args = cdi_specs::to_args(&parsed.operations);
+        if cdi_specs::from_args(&hook.args).is_ok() {
+            hook.args.extend(cdi_specs::to_args(&[HookOperation::HideGpus]).into_iter().skip(WORDS_BEFORE));
             return Ok(());
         }
     }

@@ -220,7 +220,7 @@ fn what_cannot_be_given_starts_no_container_and_is_told_where_engines_look() {
         home.create().unwrap_err()
     };
     assert!(refused(&["NVIDIA_VISIBLE_DEVICES=0 1"]).contains("asks for `0 1`, which names no device"));
-    assert!(refused(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=enabled"]).contains("nvidia.com/gds=all"));
+    assert!(refused(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=0"]).contains("nvidia.com/imex-channel=0"));
     assert!(
         refused(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_MIG_CONFIG_DEVICES=all"])
             .contains("takes a privileged container")
@@ -242,6 +242,8 @@ fn a_wrong_configuration_starts_no_container() {
     // But those that run can be seen, and stopped.
     assert_eq!(home.run(&["kill", "c1", "KILL"]).stdout, b"kill\nc1\nKILL\n");
     home.configure("");
+    home.write("config.toml", "runtimes = [");
+    assert!(home.create().unwrap_err().contains("config.toml is wrong"));
     home.write("config.toml", "runtimes = ['no-such-runtime']");
     assert!(home.create().unwrap_err().contains("none of the runtimes no-such-runtime is installed"));
     fs::remove_file(home.path("config.toml")).unwrap();
@@ -259,17 +261,34 @@ fn a_stale_spec_is_not_used() {
     assert!(home.create().unwrap_err().contains("unresolvable CDI devices nvidia.com/gpu=0"));
 }
 
+/// Images say so on every host; a container that cannot do without finds out itself.
+#[test]
+fn what_a_host_does_not_have_is_told_and_costs_nothing() {
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=enabled"]);
+    let output = home.run(&["create", "--bundle", "bundle", "c1"]);
+    let told = "cdi-runtime: unresolvable CDI devices nvidia.com/gds=all; the container starts without";
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().trim_end()), (Some(7), told));
+    assert!(home.config().contains("GPU_0=1"));
+}
+
 /// Docker's own hook would run a program that nobody needs any more.
 #[test]
 fn dockers_hook_is_replaced_by_edits() {
     let home = Home::new();
     let hook = json!({"path": "/usr/bin/nvidia-container-runtime-hook", "args": ["nvidia-container-runtime-hook", "prestart"]});
-    // The user asks by --gpus, which counts whatever the image sets.
-    home.configure("environment = 'never'");
     let config = json!({
         "process": {"env": ["NVIDIA_VISIBLE_DEVICES=1", "NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=utility"]},
         "hooks": {"prestart": [hook]},
     });
+    // Where only docker adds the hook, it is a user's word, whatever variables count else.
+    home.configure("environment = 'never'");
+    home.write("bundle/config.json", config.to_string());
+    let words = ["create", "--bundle", "bundle", "c1"];
+    assert!(String::from_utf8(home.run(&words).stderr).unwrap().contains("`docker-gpus` in the configuration"));
+    assert_eq!(home.create().unwrap()["hooks"]["prestart"], json!([]));
+    assert_eq!(home.create().unwrap().get("mounts"), None);
+    home.configure("environment = 'never'\ndocker-gpus = true");
     home.write("bundle/config.json", config.to_string());
     let config = home.create().unwrap();
     assert_eq!(config["hooks"]["prestart"], json!([]));

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root, path_of};
-use cdi_apply::hook::{self, peer, seal, state};
+use cdi_apply::hook::{self, gpu_list, peer, seal, state};
 use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
@@ -66,6 +66,8 @@ fn run() -> anyhow::Result<()> {
     let real = std::fs::read_link(path_of(&opened.dir())).unwrap_or(root);
     let mount_points = hook::mount_points(&mounts, &real.to_string_lossy());
     for trouble in hook::run(&opened, &parsed.operations, &mount_points) {
+        // Whoever hides GPUs does not want the container to start with all of them in sight.
+        anyhow::ensure!(trouble.path != gpu_list::LIST, "{}: {}", trouble.path, trouble.error);
         tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));
     }
     Ok(())

@@ -14,6 +14,8 @@ use super::root::Root;
 
 const PROFILE: &str = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf";
 const MODE: RawMode = 0o444;
+/// Of the driver's nodes (Linux, devices.txt); another's may bear any name.
+const MAJOR: u32 = 195;
 /// Entries of `/dev` that are looked at, at most.
 const MAX_NODES: usize = 10_000;
 
@@ -48,7 +50,8 @@ pub(super) fn minors(root: &Root) -> io::Result<Vec<u32>> {
     let mut minors = Vec::new();
     for name in root.list(dev, MAX_NODES, is_gpu)? {
         let stat = root.place(&dev.join(name))?.stat()?;
-        if FileType::from_raw_mode(stat.st_mode).is_char_device() {
+        let is_nvidias = rustix::fs::major(stat.st_rdev) == MAJOR;
+        if is_nvidias && FileType::from_raw_mode(stat.st_mode).is_char_device() {
             minors.push(rustix::fs::minor(stat.st_rdev));
         }
     }

@@ -10,14 +10,15 @@ use std::path::Path;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::application_profile;
 use super::mount_file::{HANDLE, SAFE, is_shared};
 use super::root::{Place, Root, path_of, reopen};
 use crate::limited;
 
-const LIST: &str = "/proc/driver/nvidia/gpus";
+/// The kernel's list.
+pub const LIST: &str = "/proc/driver/nvidia/gpus";
 const INFORMATION: &str = "information";
 const MINOR: &str = "Device Minor:";
 const MAX_GPUS: usize = 1000;
@@ -61,9 +62,9 @@ fn cover(place: &Place, under: &OwnedFd, own: &[&OsString]) -> io::Result<()> {
     rustix::mount::mount("tmpfs", path_of(under), "tmpfs", SAFE, Some(TMPFS))?;
     // The handle on the list is below the mount now; the way through its name leads to what was mounted.
     let top = rustix::fs::openat(&place.dir, &place.name, HANDLE | OFlags::DIRECTORY, Mode::empty())?;
-    let shown = own.iter().try_for_each(|gpu| show(under, &top, gpu)).and_then(|()| seal(&top));
-    // Half a list is none.
-    shown.inspect_err(|_| _ = rustix::mount::unmount(path_of(&top), UnmountFlags::DETACH))
+    // Whatever fails, the cover stays: part of the container's own list is better than all of the host's.
+    let shown = own.iter().try_for_each(|gpu| show(under, &top, gpu));
+    seal(&top).and(shown)
 }
 
 fn show(under: &OwnedFd, top: &OwnedFd, gpu: &OsStr) -> io::Result<()> {

@@ -130,7 +130,7 @@ impl Root {
         for entry in Dir::read_from(&opened)?.take(most) {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if wanted(name) {
+            if !matches!(name.as_bytes(), b"." | b"..") && wanted(name) {
                 names.push(name.to_owned());
             }
         }

@@ -22,6 +22,8 @@ pub const PATH: &str = "/etc/cdi-apply/config.toml";
 pub const PEERS_PATH: &str = "/etc/nvidia-container-runtime/config.toml";
 /// Names another file in the place of both.
 pub const VARIABLE: &str = "CDI_RUNTIME_CONFIG";
+/// The annotations of the standard.
+const ANNOTATIONS: &str = cdi_specs::ANNOTATION_PREFIX;
 /// No such file is longer, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -39,9 +41,14 @@ pub struct Config {
     pub annotation_prefixes: Vec<String>,
     /// Variables that Docker Swarm sets in the place of `NVIDIA_VISIBLE_DEVICES`.
     pub swarm_resources: Vec<String>,
-    /// Vendors beside that of `kind` whose devices a variable may ask for. An image sets variables, and a device may be
-    /// anything of the host's.
-    pub other_vendors: Vec<String>,
+    /// Kinds beside `kind` whose devices a variable may name, or vendors, which is all their kinds. An image sets
+    /// variables, and a device may be anything of the host's.
+    pub other_kinds: Vec<String>,
+    /// Whether the hook that `docker run --gpus` adds makes the variable count that docker sets with it, where
+    /// `environment` does not. Some packages of the NVIDIA toolkit add that hook to every container of podman and CRI-O.
+    pub docker_gpus: bool,
+    /// Whether `NVIDIA_IMEX_CHANNELS` and mounts may ask for channels to other hosts' memory.
+    pub imex_channels: bool,
     /// The kind that an index or a UUID means.
     #[serde(deserialize_with = "kind")]
     pub kind: String,
@@ -69,7 +76,7 @@ pub enum Accept {
     Always,
     /// Those of containers that may use every device anyway.
     Privileged,
-    /// Nobody's, but for what `docker run --gpus` sets.
+    /// Nobody's.
     Never,
 }
 
@@ -81,7 +88,9 @@ impl Default for Config {
             volume_mounts: false,
             annotation_prefixes: Vec::new(),
             swarm_resources: Vec::new(),
-            other_vendors: Vec::new(),
+            other_kinds: Vec::new(),
+            docker_gpus: false,
+            imex_channels: true,
             kind: "nvidia.com/gpu".to_owned(),
             spec_dirs: Vec::new(),
             just_in_time: true,
@@ -138,17 +147,20 @@ pub fn read() -> Result<Config, ConfigError> {
 }
 
 /// The runtimes of this host, for what makes no container: that must go on whatever else the configuration says.
-pub fn read_runtimes() -> Vec<PathBuf> {
+///
+/// # Errors
+/// It does not say which runtimes there are.
+pub fn read_runtimes() -> Result<Vec<PathBuf>, ConfigError> {
     #[derive(Deserialize)]
     struct Only {
-        runtimes: Vec<PathBuf>,
+        runtimes: Option<Vec<PathBuf>>,
     }
-    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let ours = File::open(named.as_deref().unwrap_or(Path::new(PATH))).and_then(|file| limited::read(file, MAX_BYTES));
-    let Ok(text) = ours.map(|text| String::from_utf8_lossy(&text).into_owned()) else {
-        return read().unwrap_or_default().runtimes;
-    };
-    toml::from_str(&text).map_or_else(|_| Config::default().runtimes, |only: Only| only.runtimes)
+    read().map(|config| config.runtimes).or_else(|error| {
+        let path = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(PATH), PathBuf::from);
+        let text = File::open(path).and_then(|file| limited::read(file, MAX_BYTES));
+        let only = text.ok().and_then(|text| toml::from_str::<Only>(&String::from_utf8_lossy(&text)).ok());
+        only.map(|only| only.runtimes.unwrap_or(Config::default().runtimes)).ok_or(error)
+    })
 }
 
 fn missing(path: PathBuf) -> ConfigError {
@@ -192,6 +204,13 @@ struct Peers {
     supported_driver_capabilities: Option<String>,
     nvidia_container_cli: PeersCli,
     nvidia_container_runtime: PeersRuntime,
+    features: PeersFeatures,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct PeersFeatures {
+    ignore_imex_channel_requests: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -245,9 +264,14 @@ pub fn parse_peers(text: &str) -> Result<Config, String> {
         runtimes: if runtimes.is_empty() { usual.runtimes } else { runtimes },
         environment,
         volume_mounts: peers.accept_nvidia_visible_devices_as_volume_mounts,
-        annotation_prefixes: cdi.annotation_prefixes.unwrap_or_default(),
+        // In that mode the toolkit reads them without being told to.
+        annotation_prefixes: cdi
+            .annotation_prefixes
+            .unwrap_or_else(|| if mode == "cdi" { vec![ANNOTATIONS.into()] } else { Vec::new() }),
         swarm_resources: listed.map(str::to_owned).collect(),
-        other_vendors: Vec::new(),
+        other_kinds: Vec::new(),
+        docker_gpus: usual.docker_gpus,
+        imex_channels: !peers.features.ignore_imex_channel_requests,
         kind: kind?,
         spec_dirs: cdi.spec_dirs,
         just_in_time: mode != "cdi",
@@ -312,14 +336,16 @@ mod tests {
                     [nvidia-container-cli]\nroot = '/run/nvidia/driver'\nldconfig = '@/sbin/ldconfig'\n\
                     [nvidia-container-runtime]\nruntimes = ['crun']\nmode = 'cdi'\nlog-level = 'info'\n\
                     [nvidia-container-runtime.modes.cdi]\nspec-dirs = ['/x']\ndefault-kind = 'a.b/c'\n\
-                    annotation-prefixes = ['cdi.k8s.io/']\n[features]\nnew = true\n";
+                    annotation-prefixes = ['cdi.k8s.io/']\n[features]\nnew = true\nignore-imex-channel-requests = true\n";
         let expected = Config {
             runtimes: vec!["crun".into()],
             environment: Accept::Privileged,
             volume_mounts: true,
             annotation_prefixes: vec!["cdi.k8s.io/".into()],
             swarm_resources: vec!["A".into(), "B".into()],
-            other_vendors: Vec::new(),
+            other_kinds: Vec::new(),
+            docker_gpus: false,
+            imex_channels: false,
             kind: "a.b/c".into(),
             spec_dirs: vec!["/x".into()],
             just_in_time: false,

@@ -18,6 +18,7 @@ use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery, NvmlReport};
 use cdi_gen::facts::{self, Hints, libraries, nvml_child};
 use cdi_gen::plan::PlanOptions;
 use cdi_gen::plan::names::{DeviceId, Naming};
+use cdi_gen::problem::{Problem, Severity};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::{Host, Tree, filter, freshness, hook_path};
 use cdi_specs::{ContainerEdits, QualifiedName};
@@ -106,8 +107,8 @@ impl Driver {
         nvml_child::ask(&query, &library).map_err(|error| error.to_string())
     }
 
-    /// A spec of the host as it is.
-    fn spec(&self, asked: &Asked, config: &Config) -> Result<SpecFile, String> {
+    /// A spec of the host as it is; what the host should have and lacks is a warning.
+    fn spec(&self, asked: &Asked, config: &Config, warnings: &mut Vec<String>) -> Result<SpecFile, String> {
         let query = nvml_query().unwrap_or(NvmlQuery { policy: NvmlPolicy::Never, ..NvmlQuery::default() });
         let (facts, mut problems) = facts::read(&self.host, &Hints::default(), &query);
         let options = PlanOptions {
@@ -117,6 +118,8 @@ impl Driver {
             capabilities: asked.capabilities,
         };
         let plan = cdi_gen::plan(&facts, &options, &mut problems).map_err(|error| error.to_string())?;
+        let serious = problems.iter().filter(|problem| problem.severity > Severity::Note);
+        warnings.extend(serious.map(Problem::to_string));
         let hooks = hook_path::find().map_or(Hooks::None, |path| Hooks::With { path, disabled: Default::default() });
         let spec = to_spec::lower(&plan, &LoweringOptions { kind: config.kind.clone(), hooks, ..Default::default() });
         Ok(SpecFile { path: PathBuf::from(IN_MEMORY), priority: 0, spec })
@@ -128,16 +131,21 @@ fn nvml_query() -> Option<NvmlQuery> {
     Some(NvmlQuery { policy: NvmlPolicy::Auto, program, time_limit: NVML_TIME_LIMIT })
 }
 
-/// The edits for what a container asks for.
+/// The edits for what a container asks for; what it does without is a warning.
 ///
 /// # Errors
 /// Devices that no spec defines, and that none can be made for.
-pub fn edits(asked: &Asked, config: &Config, driver: &Driver) -> Result<Vec<ContainerEdits>, DevicesError> {
+pub fn edits(
+    asked: &Asked,
+    config: &Config,
+    driver: &Driver,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<ContainerEdits>, DevicesError> {
     let dirs =
         if config.spec_dirs.is_empty() { SpecDirs::of_this_user() } else { SpecDirs::new(config.spec_dirs.clone()) };
     let texts = dirs.read();
-    let kinds: Vec<String> =
-        asked.names.iter().map(|name| name.kind().to_string()).chain([config.kind.clone()]).collect();
+    let names = asked.names.iter().chain(&asked.optional);
+    let kinds: Vec<String> = names.map(|name| name.kind().to_string()).chain([config.kind.clone()]).collect();
     let kinds: Vec<Cow<'_, str>> = kinds.iter().map(Cow::from).collect();
     let registry = Registry::of_kinds(&texts, &kinds);
     let (own, others): (Vec<&QualifiedName>, Vec<_>) =
@@ -145,10 +153,17 @@ pub fn edits(asked: &Asked, config: &Config, driver: &Driver) -> Result<Vec<Cont
     let requests =
         |names: &[&QualifiedName]| names.iter().map(|name| Request::Name((*name).clone())).collect::<Vec<_>>();
     let own = Own { requests: requests(&own), asked, config, driver, texts: &texts };
-    let mut edits = if own.requests.is_empty() && !asked.driver_only { Vec::new() } else { own.edits(&registry)? };
+    let mut edits =
+        if own.requests.is_empty() && !asked.driver_only { Vec::new() } else { own.edits(&registry, warnings)? };
     let others = requests(&others);
     let resolved = resolve(&registry, &others).map_err(|_| why_unresolvable(&texts, &others))?;
-    edits.extend(resolved.edits().into_iter().cloned());
+    edits.extend(owned(resolved.edits()));
+    for name in &asked.optional {
+        match resolve(&registry, &[Request::Name(name.clone())]) {
+            Ok(resolved) => edits.extend(owned(resolved.edits())),
+            Err(error) => warnings.push(format!("{}; the container starts without", DevicesError::from(error))),
+        }
+    }
     Ok(edits)
 }
 
@@ -171,13 +186,13 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
-    fn edits(&self, registry: &Registry) -> Result<Vec<ContainerEdits>, DevicesError> {
+    fn edits(&self, registry: &Registry, warnings: &mut Vec<String>) -> Result<Vec<ContainerEdits>, DevicesError> {
         let on_disk = match self.on_disk(registry) {
             Ok(edits) => return Ok(edits.into_iter().map(|edits| self.filtered(edits)).collect()),
             Err(OnDisk::Final(error)) => return Err(error),
             Err(OnDisk::Unusable(why)) => why,
         };
-        let spec = self.driver.spec(self.asked, self.config);
+        let spec = self.driver.spec(self.asked, self.config, warnings);
         let spec = spec.map_err(|at_once| DevicesError::NoSpec { on_disk, at_once })?;
         let made = Registry::of_specs([spec]);
         if self.asked.driver_only {

@@ -44,6 +44,13 @@ pub fn find(runtimes: &[PathBuf]) -> Result<PathBuf, NotFound> {
     found.ok_or_else(|| NotFound(runtimes.to_vec()))
 }
 
+/// The one runtime of a list that is there; `None` if there are several, or none.
+pub fn only(runtimes: &[PathBuf]) -> Option<PathBuf> {
+    let mut found = runtimes.iter().filter_map(|runtime| find(std::slice::from_ref(runtime)).ok());
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
 /// Under whatever names and links.
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())

@@ -40,6 +40,8 @@ const MARKERS: [&str; 2] = [DEVICES, OLD_IMAGE];
 pub struct Asked {
     /// Devices, in the order asked for.
     pub names: Vec<QualifiedName>,
+    /// Devices that the container can do without: an image says `NVIDIA_GDS=enabled` on every host.
+    pub optional: Vec<QualifiedName>,
     /// The driver without a GPU (`none`).
     pub driver_only: bool,
     /// Parts of the driver.
@@ -69,17 +71,17 @@ pub enum AskError {
         /// The words, as far as they are worth showing.
         id: String,
     },
-    /// A device of a vendor that variables may not ask for.
+    /// A device of a kind that variables may not ask for.
     #[error(
-        "{from} asks for {name}, and variables may ask for devices of {vendor} only (`other-vendors` in the configuration)"
+        "{from} asks for {name}, and variables may ask for devices of {kind} only (`other-kinds` in the configuration)"
     )]
-    Vendor {
+    Kind {
         /// The variable.
         from: String,
         /// The device.
         name: QualifiedName,
-        /// The configured vendor.
-        vendor: String,
+        /// The configured kind.
+        kind: String,
     },
     /// What an unprivileged container must not have.
     #[error("{0} takes a privileged container")]
@@ -107,7 +109,13 @@ fn has_odd_escapes(text: &str) -> bool {
 pub fn of_container(container: Container<'_>, config: &Config) -> Result<Option<Asked>, AskError> {
     let Some(words) = device_words(container, config) else { return Ok(None) };
     let Words { from, ids, of_variable } = words;
-    let mut asked = Asked { names: Vec::new(), driver_only: false, capabilities: USUAL, warnings: Vec::new() };
+    let mut asked = Asked {
+        names: Vec::new(),
+        optional: Vec::new(),
+        driver_only: false,
+        capabilities: USUAL,
+        warnings: Vec::new(),
+    };
     match ids {
         Ids::None => asked.driver_only = true,
         Ids::All => asked.names.push(name(&from, "all", config)?),
@@ -116,10 +124,10 @@ pub fn of_container(container: Container<'_>, config: &Config) -> Result<Option<
         }
     }
     if of_variable {
-        asked.names.iter().try_for_each(|name| check_vendor(&from, name, config))?;
+        asked.names.iter().try_for_each(|name| check_kind(&from, name, config))?;
     }
     if !asked.driver_only {
-        asked.names.extend(of_other_classes(container, config)?);
+        add_other_classes(&mut asked, container, config)?;
     }
     asked.capabilities = capabilities(container, config, &mut asked.warnings);
     Ok(Some(asked))
@@ -153,14 +161,15 @@ fn device_words(container: Container<'_>, config: &Config) -> Option<Words> {
     words(from, ids, true)
 }
 
-/// Variables may be an image's; annotations and mounts are a user's.
-fn check_vendor(from: &str, name: &QualifiedName, config: &Config) -> Result<(), AskError> {
-    let own = config.kind.split('/').next().unwrap_or_default();
-    let vendor = name.kind().vendor();
-    if vendor == own || config.other_vendors.iter().any(|other| other == vendor) {
+/// Variables may be an image's; annotations and mounts are a user's. Other classes of the vendor have variables of their
+/// own, with rules of their own.
+fn check_kind(from: &str, name: &QualifiedName, config: &Config) -> Result<(), AskError> {
+    let kind = name.kind();
+    let other = |other: &String| *other == kind.to_string() || other == kind.vendor();
+    if kind.to_string() == config.kind || config.other_kinds.iter().any(other) {
         return Ok(());
     }
-    Err(AskError::Vendor { from: from.to_owned(), name: name.clone(), vendor: own.to_owned() })
+    Err(AskError::Kind { from: from.to_owned(), name: name.clone(), kind: config.kind.clone() })
 }
 
 /// `void` anywhere means nothing at all; of `all` and `none` the first one decides.
@@ -215,14 +224,14 @@ fn of_variables(container: Container<'_>, config: &Config) -> Option<(String, Ve
     Some((DEVICES.to_owned(), split(text).collect()))
 }
 
-/// Docker's hook stands for a user's own `--gpus`, which no image can set.
+/// Whether variables count: by the configuration, or since a user said `--gpus` to docker, if the hook is a sign of that.
 fn variables_count(container: Container<'_>, config: &Config) -> bool {
     let accepted = match config.environment {
         Accept::Always => true,
         Accept::Privileged => container.is_privileged(),
         Accept::Never => false,
     };
-    accepted || docker_hook::is_there(container)
+    accepted || config.docker_gpus && docker_hook::is_there(container)
 }
 
 fn is_old_image(container: Container<'_>) -> bool {
@@ -241,33 +250,39 @@ fn name(from: &str, id: &str, config: &Config) -> Result<QualifiedName, AskError
     qualified.parse().map_err(|why| AskError::Name { from: from.to_owned(), id: id.to_owned(), why })
 }
 
-/// What comes with GPUs and is named by classes of its own: storage, network, switches, memory of other hosts, MIG.
-fn of_other_classes(container: Container<'_>, config: &Config) -> Result<Vec<QualifiedName>, AskError> {
-    let vendor = config.kind.split('/').next().unwrap_or_default();
-    let mut names = Vec::new();
-    let mut add = |from: &'static str, class: &str, id: &str| {
-        let qualified = format!("{vendor}/{class}={id}");
-        let name = qualified.parse().map_err(|why| AskError::Name { from: from.to_owned(), id: id.to_owned(), why })?;
-        names.push(name);
-        Ok(())
-    };
+/// Adds what comes with GPUs and is named by classes of its own: storage, network, switches, memory of other hosts, MIG.
+fn add_other_classes(asked: &mut Asked, container: Container<'_>, config: &Config) -> Result<(), AskError> {
     let counts = variables_count(container, config);
     for (variable, class) in SWITCHES.iter().filter(|_| counts) {
         if container.variable(variable) == Some(SWITCHED_ON) {
-            add(variable, class, "all")?;
+            asked.optional.push(of_class(variable, class, "all", config)?);
         }
     }
-    for channel in imex_channels(container, config, counts) {
-        add(IMEX_CHANNELS, "imex-channel", channel.strip_prefix("channel").unwrap_or(&channel))?;
+    let channels = imex_channels(container, config, counts);
+    if config.imex_channels {
+        for channel in &channels {
+            let id = channel.strip_prefix("channel").unwrap_or(channel);
+            asked.names.push(of_class(IMEX_CHANNELS, "imex-channel", id, config)?);
+        }
+    } else if !channels.is_empty() {
+        asked.warnings.push(format!("{IMEX_CHANNELS} is passed over (`imex-channels` in the configuration)"));
     }
     for (variable, class) in [(MIG_CONFIG, "mig-config"), (MIG_MONITOR, "mig-monitor")] {
         let ids: Vec<String> = container.variable(variable).into_iter().filter(|_| counts).flat_map(split).collect();
         if !ids.is_empty() && !container.is_privileged() {
             return Err(AskError::Privileged(variable));
         }
-        ids.iter().try_for_each(|id| add(variable, class, id))?;
+        for id in &ids {
+            asked.names.push(of_class(variable, class, id, config)?);
+        }
     }
-    Ok(names)
+    Ok(())
+}
+
+/// A device of another class of the configured vendor.
+fn of_class(from: &str, class: &str, id: &str, config: &Config) -> Result<QualifiedName, AskError> {
+    let vendor = config.kind.split('/').next().unwrap_or_default();
+    name(from, &format!("{vendor}/{class}={id}"), config)
 }
 
 /// Mounts `imex/<channel>`, else the variable.
@@ -323,12 +338,16 @@ mod tests {
         asked
     }
 
-    /// The names that are asked for, in one text; `none` for the driver alone, `-` for nothing.
+    /// The names that are asked for, in one text, what is optional in brackets; `none` for the driver alone, `-` for
+    /// nothing.
     fn names(config: &Config, document: &Value) -> String {
         match ask(config, document) {
             Ok(None) => "-".to_owned(),
             Ok(Some(asked)) if asked.driver_only && asked.names.is_empty() => "none".to_owned(),
-            Ok(Some(asked)) => asked.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Ok(Some(asked)) => {
+                let optional = asked.optional.iter().map(|name| format!("({name})"));
+                asked.names.iter().map(ToString::to_string).chain(optional).collect::<Vec<_>>().join(" ")
+            }
             Err(error) => error.to_string(),
         }
     }
@@ -349,7 +368,7 @@ mod tests {
             (&["NVIDIA_VISIBLE_DEVICES=0, 1,"], "nvidia.com/gpu=0 nvidia.com/gpu=1"),
             (&["NVIDIA_VISIBLE_DEVICES=0:1,MIG-5f1c-1"], "nvidia.com/gpu=0:1 nvidia.com/gpu=MIG-5f1c-1"),
             (&["NVIDIA_VISIBLE_DEVICES=GPU-5f1c"], "nvidia.com/gpu=GPU-5f1c"),
-            (&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,nvidia.com/hooked=d"], "nvidia.com/gpu=0 nvidia.com/hooked=d"),
+            (&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,1"], "nvidia.com/gpu=0 nvidia.com/gpu=1"),
             (&["NVIDIA_VISIBLE_DEVICES=runtime.nvidia.com/gpu=all"], "nvidia.com/gpu=all"),
             (&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_VISIBLE_DEVICES=1"], "nvidia.com/gpu=1"),
             (&["CUDA_VERSION=8.0"], "nvidia.com/gpu=all"),
@@ -383,12 +402,20 @@ mod tests {
 
     /// A device may be anything of the host's, and an image sets variables.
     #[test]
-    fn variables_ask_for_devices_of_one_vendor() {
+    fn variables_ask_for_devices_of_one_kind() {
         let env = with_env(&["NVIDIA_VISIBLE_DEVICES=nvidia.com/gpu=0,a.b/c=d"]);
         let error = names(&Config::default(), &env);
-        assert!(error.contains("asks for a.b/c=d, and variables may ask for devices of nvidia.com only"), "{error}");
-        let config = Config { other_vendors: vec!["a.b".into()], ..Config::default() };
-        assert_eq!(names(&config, &env), "nvidia.com/gpu=0 a.b/c=d");
+        assert!(
+            error.contains("asks for a.b/c=d, and variables may ask for devices of nvidia.com/gpu only"),
+            "{error}"
+        );
+        for other in ["a.b", "a.b/c"] {
+            let config = Config { other_kinds: vec![other.into()], ..Config::default() };
+            assert_eq!(names(&config, &env), "nvidia.com/gpu=0 a.b/c=d");
+        }
+        // What takes a privileged container is not to be had by its name either.
+        let mig = names(&Config::default(), &with_env(&["NVIDIA_VISIBLE_DEVICES=nvidia.com/mig-config=all"]));
+        assert!(mig.contains("asks for nvidia.com/mig-config=all"), "{mig}");
         let long = with_env(&[&format!("NVIDIA_VISIBLE_DEVICES={}", "x".repeat(1 << 20))]);
         assert!(names(&Config::default(), &long).len() < 300);
     }
@@ -453,7 +480,7 @@ mod tests {
         let mut plain = privileged.clone();
         plain["linux"]["resources"]["devices"][0]["allow"] = false.into();
         let config = |environment| Config { environment, ..Config::default() };
-        let all = "nvidia.com/gpu=all nvidia.com/gds=all nvidia.com/imex-channel=0";
+        let all = "nvidia.com/gpu=all nvidia.com/imex-channel=0 (nvidia.com/gds=all)";
         assert_eq!(names(&config(Accept::Always), &plain), all);
         assert_eq!(names(&config(Accept::Privileged), &plain), "-");
         assert_eq!(names(&config(Accept::Privileged), &privileged), all);
@@ -462,9 +489,10 @@ mod tests {
         plain["mounts"] = json!([mount("/dev/null", "/var/run/nvidia-container-devices/0")]);
         let mounts = Config { volume_mounts: true, ..config(Accept::Never) };
         assert_eq!(names(&mounts, &plain), "nvidia.com/gpu=0");
-        // Docker's own hook is a user's word.
+        // Docker's own hook is a user's word, where nothing else adds it.
         plain["hooks"] = json!({"prestart": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]});
-        assert_eq!(names(&config(Accept::Never), &plain), all);
+        assert_eq!(names(&config(Accept::Never), &plain), "-");
+        assert_eq!(names(&Config { docker_gpus: true, ..config(Accept::Never) }, &plain), all);
     }
 
     #[test]
@@ -481,13 +509,16 @@ mod tests {
             let env: Vec<&str> = env.into_iter().chain([devices.as_str()]).collect();
             names(&Config::default(), &with_env(&env))
         };
-        let expected = "nvidia.com/gpu=0 nvidia.com/gds=all nvidia.com/gdrcopy=all nvidia.com/nvswitch=all \
-                        nvidia.com/imex-channel=0 nvidia.com/imex-channel=7";
+        let expected = "nvidia.com/gpu=0 nvidia.com/imex-channel=0 nvidia.com/imex-channel=7 (nvidia.com/gds=all) \
+                        (nvidia.com/gdrcopy=all) (nvidia.com/nvswitch=all)";
         assert_eq!(asked("0"), expected);
         assert_eq!(asked("none"), "none");
         assert_eq!(asked("void"), "-");
         let all = names(&Config::default(), &with_env(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=all"]));
         assert_eq!(all, "nvidia.com/gpu=0 nvidia.com/imex-channel=all");
+        let none = Config { imex_channels: false, ..Config::default() };
+        let asked = ask(&none, &with_env(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=all"])).unwrap().unwrap();
+        assert_eq!((asked.names.len(), asked.warnings.len()), (1, 1));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn report(library: &Utf8Path) -> Result<NvmlReport, String> {
     let cuda = cuda.map(|version| [cuda_driver_version_major(version), cuda_driver_version_minor(version)]);
     let mut report = NvmlReport { cuda: cuda.and_then(numbers), ..NvmlReport::default() };
     for index in 0..count {
-        match nvml.device_by_index(index).and_then(|device| gpu(&device)) {
+        match nvml.device_by_index(index).and_then(|device| gpu(index, &device)) {
             Ok(gpu) => report.gpus.push(gpu),
             Err(error) => report.errors.push(format!("GPU {index}: {error}")),
         }
@@ -32,8 +32,9 @@ pub fn report(library: &Utf8Path) -> Result<NvmlReport, String> {
     Ok(report)
 }
 
-fn gpu(device: &Device<'_>) -> Result<NvmlGpu, NvmlError> {
+fn gpu(index: u32, device: &Device<'_>) -> Result<NvmlGpu, NvmlError> {
     Ok(NvmlGpu {
+        index,
         bus_id: device.pci_info()?.bus_id,
         uuid: device.uuid().ok(),
         minor: device.minor_number().ok(),

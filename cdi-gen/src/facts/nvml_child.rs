@@ -51,14 +51,14 @@ pub fn ask(query: &NvmlQuery, library: &Utf8Path) -> Result<NvmlReport, NvmlQuer
         .stderr(Stdio::null())
         .spawn()
         .map_err(start)?;
-    let answer = read_until(&mut child, Instant::now() + query.time_limit);
-    let Some(answer) = answer else {
+    let deadline = Instant::now() + query.time_limit;
+    let answer = read_until(&mut child, deadline).and_then(|answer| Some((answer, end_until(&mut child, deadline)?)));
+    let Some((answer, status)) = answer else {
         // A child that hangs in the kernel outlives its kill: nobody waits for it, init takes it.
         let _ = child.kill();
         let _ = child.try_wait();
         return Err(NvmlQueryError::TimeLimit(query.time_limit));
     };
-    let status = child.wait().map_err(start)?;
     serde_json::from_slice::<Result<NvmlReport, String>>(&answer)
         .unwrap_or_else(|_| Err(death(status)))
         .map_err(NvmlQueryError::Failed)
@@ -66,6 +66,18 @@ pub fn ask(query: &NvmlQuery, library: &Utf8Path) -> Result<NvmlReport, NvmlQuer
 
 fn death(status: ExitStatus) -> String {
     format!("the process that loaded the library ended early ({status})")
+}
+
+/// How the child ended, or `None` when the time is up first: one that has answered may still hang in the kernel.
+fn end_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            _ => return None,
+        }
+    }
 }
 
 /// All that the child writes, or `None` when the time is up first.

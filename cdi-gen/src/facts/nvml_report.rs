@@ -45,6 +45,9 @@ pub struct NvmlReport {
 /// One GPU of NVML's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NvmlGpu {
+    /// NVML's index.
+    #[serde(default)]
+    pub index: u32,
     /// PCI address with NVML's eight-digit domain.
     pub bus_id: String,
     /// `GPU-…`.
