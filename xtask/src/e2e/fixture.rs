@@ -333,7 +333,7 @@ pub fn configure(work: &Path, engine: &str, file: &Path, more: &[&OsStr]) -> any
 /// Tells cdi-runtime which runtime to become.
 pub fn configure_runtime(runtime: &Path) -> anyhow::Result<()> {
     let file = Path::new(RUNTIME_CONFIG).join("config.toml");
-    write(&file, &format!("runtimes = [{runtime:?}]\nother-kinds = [\"example.com\"]\n"))
+    write(&file, &format!("runtimes = [{runtime:?}]\nother-kinds = [\"example.com\", \"nvidia.com\"]\n"))
 }
 
 /// What a user types; and the same with a hook that does what the mounts cannot.
