@@ -22,7 +22,8 @@ Exit codes:
   4  the driver is incomplete, or a device asked for is not there; a spec written before is kept
   5  check, diff: the spec on disk is stale
   6  check: there is no spec
-  7  check, remove: the spec on disk was not written by cdi-gen";
+  7  check, remove: the spec on disk was not written by cdi-gen
+  8  doctor: something is wrong";
 
 /// Where services write.
 pub const USUAL_OUTPUT: &str = "/var/run/cdi/nvidia.yaml";
@@ -58,6 +59,8 @@ pub enum Command {
     Refresh(Box<Generate>),
     /// Remove the spec on disk, if it is ours and the driver is gone
     Remove(Remove),
+    /// Tell why containers get no GPU: driver, nodes, specs, and each installed engine as it would look
+    Doctor(Box<Doctor>),
     /// Make the device nodes of the running driver that are missing, or lead to another device
     CreateDeviceNodes(MakeNodes),
     /// Make the links in /dev/char without which systemd takes GPUs away from containers when it reloads
@@ -308,6 +311,23 @@ pub struct Remove {
     /// Even if a driver runs
     #[arg(long)]
     pub force: bool,
+}
+
+/// `doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Devices that an engine does not find: nvidia.com/gpu=0
+    #[arg(value_name = "DEVICE")]
+    pub devices: Vec<String>,
+    /// Where the host is
+    #[command(flatten)]
+    pub roots: Roots,
+    /// Engines to look at, as in podman=4.9; auto: those that are installed
+    #[arg(long = "target", value_delimiter = ',', value_name = "ENGINE[=RELEASE]")]
+    pub targets: Vec<Target>,
+    /// Write all of it as a page for a browser, with a picture of what containers get
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<Utf8PathBuf>,
 }
 
 /// `create-device-nodes` and `create-dev-char-symlinks`.

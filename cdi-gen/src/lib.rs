@@ -11,6 +11,7 @@
 pub mod capability;
 pub mod capture;
 pub mod difference;
+pub mod doctor;
 pub mod driver_files;
 pub mod facts;
 pub mod filter;

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads hints from the environment and specs from files")]
 
 mod cli;
+mod examine;
 mod generate;
 mod installed;
 mod make_nodes;
@@ -42,6 +43,8 @@ const EXIT_STALE: u8 = 5;
 const EXIT_MISSING: u8 = 6;
 /// It is not ours.
 const EXIT_FOREIGN: u8 = 7;
+/// Something is wrong with the host.
+const EXIT_FINDINGS: u8 = 8;
 
 /// An error that decides the exit code by itself.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,7 @@ fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
         Command::Diff(arguments) => upkeep::diff(&on_disk(*arguments), voice),
         Command::Refresh(arguments) => upkeep::refresh(&on_disk(*arguments), voice),
         Command::Remove(arguments) => upkeep::remove(&arguments, voice),
+        Command::Doctor(arguments) => examine::run(&arguments, voice),
         Command::CreateDeviceNodes(arguments) => make_nodes::nodes(&arguments, voice),
         Command::CreateDevCharSymlinks(arguments) => make_nodes::char_links(&arguments, voice),
         Command::Show(arguments) => run_show(&arguments, voice),

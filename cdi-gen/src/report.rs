@@ -42,7 +42,7 @@ impl Report {
     }
 
     fn lines(&self, voice: Voice) -> String {
-        let paint = Paint::for_stderr();
+        let paint = Paint::when(io::stderr().is_terminal());
         let shown = self.problems.iter().filter(|problem| !voice.quiet || problem.severity == Severity::Error);
         let mut out: String = shown.map(|problem| paint.problem(problem)).collect();
         if !voice.quiet && !self.message.is_empty() {
@@ -54,21 +54,27 @@ impl Report {
 
 /// Colours, on a terminal whose user wants them (no-color.org).
 #[derive(Clone, Copy)]
-struct Paint(bool);
+pub struct Paint(bool);
 
 impl Paint {
-    fn for_stderr() -> Self {
+    /// Where a stream is a terminal.
+    pub fn when(is_terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(!refused && io::stderr().is_terminal())
+        Self(!refused && is_terminal)
     }
 
-    fn problem(self, problem: &Problem) -> String {
-        let (code, reset) = match (self.0, problem.severity) {
+    /// What goes before and behind a word of a severity.
+    pub fn around(self, severity: Severity) -> (&'static str, &'static str) {
+        match (self.0, severity) {
             (false, _) => ("", ""),
             (true, Severity::Error) => ("\x1b[1;31m", "\x1b[0m"),
             (true, Severity::Warning) => ("\x1b[1;33m", "\x1b[0m"),
             (true, Severity::Note) => ("\x1b[36m", "\x1b[0m"),
-        };
+        }
+    }
+
+    fn problem(self, problem: &Problem) -> String {
+        let (code, reset) = self.around(problem.severity);
         let (dim, dim_reset) = if self.0 { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
         let word = problem.severity.to_string();
         let hint =

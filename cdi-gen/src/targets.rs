@@ -134,6 +134,12 @@ pub fn reads(engine: &str, release: Option<Release>) -> Option<Version> {
     }
 }
 
+/// The newest CDI version that any release of an engine reads.
+pub fn newest(engine: &str) -> Option<Version> {
+    let (_, releases) = ENGINES.iter().find(|(name, _)| *name == engine)?;
+    releases.last().map(|(_, version)| *version)
+}
+
 /// A spec that an engine cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this spec takes CDI {required}, and cannot be said in {newest}")]

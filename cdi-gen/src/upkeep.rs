@@ -5,8 +5,9 @@ use std::io;
 
 use camino::Utf8Path;
 use cdi_gen::difference::{self, Change};
+use cdi_gen::facts::driver::DriverFacts;
 use cdi_gen::facts::{devices, driver};
-use cdi_gen::freshness::{self, Stale};
+use cdi_gen::freshness;
 use cdi_gen::tree::{Kind, Tree};
 use cdi_gen::{GenerateError, Host, InventoryError, Problem, ownership};
 use cdi_specs::Spec;
@@ -56,19 +57,23 @@ fn state(on_disk: Option<&OnDisk>, host: &Host, selection: &Selection) -> State 
         Ok(spec) => spec,
         Err(error) => return State::Stale(error.clone()),
     };
-    if !facts.loaded {
-        return State::Stale("no NVIDIA driver runs here".to_owned());
+    // A spec that was made for some GPUs has no more to say.
+    let all = selection.device_ids.is_empty();
+    why_stale(spec, host, &facts, all).map_or(State::Fresh, State::Stale)
+}
+
+/// Why a spec is no longer true; `all` if it should have a device for each GPU.
+pub fn why_stale(spec: &Spec, host: &Host, driver: &DriverFacts, all: bool) -> Option<String> {
+    if !driver.loaded {
+        return Some("no NVIDIA driver runs here".to_owned());
     }
     let exists = |path: &Utf8Path| host.system.kind(path).is_ok();
     let node = |path: &Utf8Path| match host.system.kind(path) {
         Ok(Kind::Char(node)) => Some((node.major, node.minor)),
         _ => None,
     };
-    // A spec that was made for some GPUs has no more to say.
-    let all = selection.device_ids.is_empty();
     let gpus = if all { devices::gpu_paths(host) } else { Vec::new() };
-    let stale = freshness::stale_spec(spec, facts.version.as_ref(), &exists, &node, &gpus);
-    stale.map_or(State::Fresh, |stale: Stale| State::Stale(stale.to_string()))
+    freshness::stale_spec(spec, driver.version.as_ref(), &exists, &node, &gpus).map(|stale| stale.to_string())
 }
 
 /// Whether the spec at a path is there, ours, and true.
