@@ -19,7 +19,8 @@ Exit codes:
   1  a file could not be read or written
   2  wrong usage
   3  no NVIDIA driver runs here
-  4  the driver is incomplete, or a device asked for is not there; a spec written before is kept
+  4  the driver is incomplete, or a device asked for is not there; a spec written before is kept (refresh removes one
+     whose files are gone)
   5  check, diff: the spec on disk is stale
   6  check: there is no spec
   7  check, remove: the spec on disk was not written by cdi-gen

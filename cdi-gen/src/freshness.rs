@@ -80,8 +80,7 @@ pub fn stale_spec(
     node: &dyn Fn(&Utf8Path) -> Option<(u32, u32)>,
     gpus: &[Utf8PathBuf],
 ) -> Option<Stale> {
-    let edits: Vec<&ContainerEdits> =
-        spec.devices.iter().map(|device| &device.container_edits).chain([&spec.container_edits]).collect();
+    let edits = all_edits(spec);
     let nodes: BTreeMap<&str, &DeviceNode> =
         edits.iter().flat_map(|edits| &edits.device_nodes).map(|node| (host_path(node), node)).collect();
     let wrong =
@@ -89,6 +88,11 @@ pub fn stale_spec(
     let new_gpus = gpus.iter().filter(|gpu| !nodes.contains_key(gpu.as_str())).cloned().collect();
     let stale = Stale { nodes: wrong, new_gpus, ..judge(&edits, running, exists) };
     (!stale.is_fresh()).then_some(stale)
+}
+
+/// The edits of a spec: those of each device, and the common ones.
+pub fn all_edits(spec: &Spec) -> Vec<&ContainerEdits> {
+    spec.devices.iter().map(|device| &device.container_edits).chain([&spec.container_edits]).collect()
 }
 
 fn host_path(node: &DeviceNode) -> &str {

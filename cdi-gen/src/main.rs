@@ -7,6 +7,7 @@ mod generate;
 mod installed;
 mod make_nodes;
 mod report;
+mod settings;
 mod specs_on_disk;
 mod upkeep;
 
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
     }
     let has_empty_variable = std::env::vars_os().any(|(_, value)| value.is_empty());
     let command = if has_empty_variable { without_empty_variables(Cli::command()) } else { Cli::command() };
+    let command = match settings::read() {
+        Some(settings) => settings::with(command, &settings),
+        None => command,
+    };
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let voice = Voice { quiet: cli.quiet, json: cli.json };
     match run(cli.command, voice) {

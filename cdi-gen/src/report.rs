@@ -60,7 +60,8 @@ impl Paint {
     /// Where a stream is a terminal.
     pub fn when(is_terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(!refused && is_terminal)
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self(!refused && !dumb && is_terminal)
     }
 
     /// What goes before and behind a word of a severity.

@@ -49,7 +49,7 @@ pub const ENGINES: &[(&str, &[(Release, Version)])] = &[
         "podman",
         &[
             (Release(4, 1, 0), Version::V0_4_0),
-            (Release(4, 4, 0), Version::V0_5_0),
+            (Release(4, 3, 0), Version::V0_5_0),
             (Release(4, 9, 0), Version::V0_6_0),
             (Release(5, 1, 0), Version::V0_7_0),
             (Release(5, 2, 0), Version::V0_8_0),
@@ -240,8 +240,8 @@ mod tests {
             Target::Engine { name, release } => reads(name, release).map(|version| version.to_string()),
         };
         let cases = [
-            ("podman=4.3", Some("0.4.0")),
-            ("podman=4.3.1+ds1", Some("0.4.0")),
+            ("podman=4.2", Some("0.4.0")),
+            ("podman=4.3.1+ds1", Some("0.5.0")),
             ("podman=4.9.3", Some("0.6.0")),
             ("podman=5.8", Some("1.0.0")),
             ("podman", Some("0.4.0")),

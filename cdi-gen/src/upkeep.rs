@@ -155,7 +155,23 @@ pub fn refresh(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
             None => done("no-driver", "no NVIDIA driver runs here: nothing to do".to_owned()),
         };
     }
+    if let (Err(error), Some(on_disk)) = (&attempt.made, &on_disk)
+        && let Some(gone) = missing_files(on_disk, arguments)?
+    {
+        // With it no container starts, and engines name a file in the place of the reason.
+        remove_file(&path)?;
+        let message = format!("{path}: removed, {gone}, and no other can be made");
+        return Ok(crate::refuse(error, attempt.problems, message, voice));
+    }
     generate::write(attempt, voice)
+}
+
+/// What of the driver's files that a spec mounts is gone, in words.
+fn missing_files(on_disk: &OnDisk, arguments: &Generate) -> anyhow::Result<Option<String>> {
+    let Ok(spec) = &on_disk.spec else { return Ok(None) };
+    let host = open_host(&arguments.roots, Tree::new)?;
+    let exists = |path: &Utf8Path| host.system.kind(path).is_ok();
+    Ok(freshness::stale(&freshness::all_edits(spec), None, &exists).map(|stale| stale.to_string()))
 }
 
 /// Removes the spec on disk if it is ours and the driver is gone.

@@ -181,6 +181,19 @@ fn an_incomplete_driver_keeps_the_spec() {
     assert_eq!(home.text(), before);
 }
 
+/// A package manager took the files away, and the module runs until the next boot.
+#[test]
+fn a_spec_of_files_that_are_gone_goes_too() {
+    let home = Home::fresh("ubuntu-deb");
+    let spec = cdi_specs::parse_yaml(home.text()).unwrap();
+    for mount in &spec.container_edits.mounts {
+        let _ = fs::remove_file(home.host.path(&mount.host_path));
+    }
+    home.run("refresh").exits(4).says("host paths are gone").says("no library of version");
+    assert!(!home.spec().exists());
+    home.run("refresh").exits(4);
+}
+
 /// A hundred at once: one runs, one waits, and the others have nothing to add.
 #[test]
 fn any_number_at_once() {

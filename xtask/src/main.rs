@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `dist`, `bench`, `fuzz`, `gpu`.
 
 mod bench;
+mod browser;
 mod build;
 mod demo;
 mod dist;
@@ -31,6 +32,8 @@ enum Task {
     Test,
     /// The rules of the house that no compiler checks
     Tidy,
+    /// The page of `cdi-gen doctor` in a browser
+    Page,
     /// Real container engines; all that are known if none is named
     E2e {
         /// Engines
@@ -42,8 +45,17 @@ enum Task {
         #[arg(long, hide = true)]
         inside: bool,
     },
-    /// Build the programs as they are shipped
-    Dist,
+    /// Build the programs as they are shipped, and packages of them
+    Dist {
+        /// Do it twice, from two clones, and compare
+        #[arg(long)]
+        reproduce: bool,
+    },
+    /// Write man pages and completions below a directory
+    Documents {
+        /// It stands for the root
+        dir: PathBuf,
+    },
     /// Measure whole processes
     Bench {
         /// What
@@ -95,7 +107,10 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(),
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
-        Task::Dist => dist::run(),
+        Task::Page => browser::run(),
+        Task::Dist { reproduce: true } => dist::reproduce(),
+        Task::Dist { .. } => dist::run(),
+        Task::Documents { dir } => dist::documents::write(&dir),
         Task::E2e { engines, inside: true, .. } => e2e::run_inside(&engines),
         Task::E2e { quick: true, .. } => e2e::run_quick(),
         Task::E2e { engines, .. } => e2e::run(&engines),

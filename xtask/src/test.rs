@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{build, e2e, loaders, shipped, tidy};
+use crate::{browser, build, e2e, loaders, shipped, tidy};
 
 /// Licences, bans and sources of all crates; installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";
@@ -30,6 +30,7 @@ pub fn run() -> anyhow::Result<()> {
     })?;
     step("licences", licences)?;
     step("programs as they are shipped", shipped::run)?;
+    step("the doctor's page in a browser", browser::run)?;
     step("loaders of images", loaders::run)?;
     step("real engines", e2e::run_quick)?;
     println!("\nall checks passed");

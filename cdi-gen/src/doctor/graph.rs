@@ -126,9 +126,10 @@ fn draw(columns: &[Column; 3], lines: &mut [Vec<Line>; 2]) -> String {
             let _ = writeln!(out, "<path d=\"M{from} {start}C{middle} {start} {middle} {end} {to} {end}\"/>");
         }
     }
-    for ((column, x), fits) in columns.iter().zip(COLUMNS).zip(FITS) {
+    for (at, ((column, x), fits)) in columns.iter().zip(COLUMNS).zip(FITS).enumerate() {
         for (text, place) in &column.cells {
-            let (whole, short) = (escape(text), escape(&shortened(text, fits)));
+            let short = if at == 0 { started(text, fits) } else { shortened(text, fits) };
+            let (whole, short) = (escape(text), escape(&short));
             let _ = writeln!(out, "<text x=\"{x}\" y=\"{}\">{short}<title>{whole}</title></text>", y(*place) + 4);
         }
     }
@@ -137,6 +138,12 @@ fn draw(columns: &[Column; 3], lines: &mut [Vec<Line>; 2]) -> String {
 
 fn y(place: usize) -> usize {
     TOP + place * ROW / 2
+}
+
+/// The first name of a device is its shortest.
+fn started(text: &str, fits: usize) -> String {
+    let short: String = text.chars().take(fits - 1).collect();
+    if short.len() + 1 < text.len() { short + "…" } else { text.to_owned() }
 }
 
 /// The end of a path says more than its start.
