@@ -12,6 +12,7 @@ mod loaders;
 mod shipped;
 mod test;
 mod tidy;
+mod upgrades;
 
 use std::path::PathBuf;
 
@@ -50,6 +51,12 @@ enum Task {
         /// Do it twice, from two clones, and compare
         #[arg(long)]
         reproduce: bool,
+    },
+    /// Real package managers, with drivers that come and go; as root
+    Upgrades {
+        /// Only courses whose names start so
+        #[arg(default_value = "")]
+        name: String,
     },
     /// Write man pages and completions below a directory
     Documents {
@@ -110,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         Task::Page => browser::run(),
         Task::Dist { reproduce: true } => dist::reproduce(),
         Task::Dist { .. } => dist::run(),
+        Task::Upgrades { name } => upgrades::run(&name),
         Task::Documents { dir } => dist::documents::write(&dir),
         Task::E2e { engines, inside: true, .. } => e2e::run_inside(&engines),
         Task::E2e { quick: true, .. } => e2e::run_quick(),

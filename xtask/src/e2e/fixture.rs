@@ -232,7 +232,8 @@ pub fn data(name: &str) -> PathBuf {
     build::root().join("xtask/e2e").join(name)
 }
 
-fn cc(source: &str, flags: &[&str], output: &Path) -> anyhow::Result<()> {
+/// Compiles a file of the test.
+pub fn cc(source: &str, flags: &[&str], output: &Path) -> anyhow::Result<()> {
     build::run(Command::new("cc").args(flags).arg("-o").arg(output).arg(data(source)).arg("-ldl"))
 }
 

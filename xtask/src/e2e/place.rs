@@ -78,7 +78,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// What is kept between runs.
-fn kept() -> PathBuf {
+pub fn kept() -> PathBuf {
     build::target().join("e2e")
 }
 
@@ -130,7 +130,7 @@ fn make_box(release: &str) -> anyhow::Result<()> {
 }
 
 /// The mirror that the machine's apt is set up with, not that of the security updates.
-fn mirror() -> anyhow::Result<String> {
+pub fn mirror() -> anyhow::Result<String> {
     let printed = build::output(Command::new("apt-cache").arg("policy"))?;
     let url = printed.split_whitespace().find(|word| word.starts_with("http") && !word.contains("security"));
     url.map(str::to_owned).context("apt knows no mirror")
