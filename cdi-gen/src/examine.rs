@@ -145,10 +145,20 @@ fn own_dirs(user: u32) -> Vec<Utf8PathBuf> {
 fn engines(asked: &[Target], host: &Host) -> Vec<Engine> {
     let live = host.system.is_live();
     let is_auto = asked.is_empty() || asked.contains(&Target::Auto);
-    let named = asked.iter().filter(|target| **target != Target::Auto).cloned().map(|target| (target, true));
-    let found = if is_auto && live { installed::engines() } else { Vec::new() };
+    let name = |target: &Target| match target {
+        Target::Auto => None,
+        Target::Engine { name, .. } => Some(*name),
+    };
+    let named: Vec<Target> = asked.iter().filter(|target| **target != Target::Auto).cloned().collect();
+    let mut found = if is_auto && live { installed::engines() } else { Vec::new() };
+    found.retain(|target| !named.iter().any(|named| name(named) == name(target)));
     let found = found.into_iter().map(|target| (target, false));
-    named.chain(found).filter_map(|(target, is_named)| engine(&target, is_named, host)).collect()
+    named
+        .into_iter()
+        .map(|target| (target, true))
+        .chain(found)
+        .filter_map(|(target, is_named)| engine(&target, is_named, host))
+        .collect()
 }
 
 fn engine(target: &Target, is_named: bool, host: &Host) -> Option<Engine> {
@@ -182,8 +192,12 @@ fn configuration(name: &str, release: Option<Release>, host: &Host) -> Option<Cd
     }
 }
 
-/// containers.conf(5): the distribution's, the administrator's, the user's; drop-ins behind each.
+/// containers.conf(5): the distribution's, the administrator's, the user's; drop-ins behind each. A variable may name
+/// another in the place of all.
 fn podman_files(host: &Host) -> Vec<(Utf8PathBuf, String)> {
+    if let Some(file) = std::env::var("CONTAINERS_CONF").ok().filter(|_| host.system.is_live()) {
+        return files_of(host, &[&file], &[]);
+    }
     let own = std::env::var("HOME").ok().filter(|_| host.system.is_live() && !rustix::process::geteuid().is_root());
     let own = own.map(|home| format!("{home}/.config/containers/containers.conf"));
     let files =

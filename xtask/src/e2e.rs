@@ -11,6 +11,7 @@ pub mod bundle;
 mod case;
 mod containerd;
 mod docker;
+mod doctor;
 mod engine;
 pub mod files;
 pub mod fixture;
@@ -93,6 +94,7 @@ pub fn run_inside(names: &[String]) -> anyhow::Result<()> {
         let engine = plan.prepare(&work)?;
         host.generate_for(&plan.target(&engine.version()?))?;
         run_cases(plan, engine.as_ref(), &host, |row| outcome::append(&rows, row))?;
+        doctor::rows(plan, engine.as_ref(), &host, &work)?.iter().try_for_each(|row| outcome::append(&rows, row))?;
     }
     Ok(())
 }

@@ -186,6 +186,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether it builds images, and runs no containers.
+    pub fn builds(&self) -> bool {
+        matches!(self.kind, Kind::Build)
+    }
+
     /// What `cdi-gen --target` calls an engine of a version.
     pub fn target(&self, version: &str) -> String {
         let name = match (self.asks, self.kind) {

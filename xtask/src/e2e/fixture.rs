@@ -42,7 +42,7 @@ pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 /// The directory of cdi-runtime's configuration.
 pub const RUNTIME_CONFIG: &str = "/etc/cdi-apply";
 /// The spec under test.
-const SPEC: &str = "/etc/cdi/nvidia.yaml";
+pub const SPEC: &str = "/etc/cdi/nvidia.yaml";
 /// The same devices with a hook, as a class of their own.
 const HOOKED: &str = "hooked";
 const HOOKED_SPEC: &str = "/etc/cdi/hooked.yaml";
