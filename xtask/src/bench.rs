@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: whole processes, measured side by side in one run. I/O.
 #![expect(clippy::disallowed_methods, reason = "lays out hosts and runs programs")]
 
-mod hook;
+pub mod hook;
 mod inject;
 mod runtime;
 

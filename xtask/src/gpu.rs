@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+use crate::bench::hook::{add_libraries, change, restore};
 use crate::build;
 use crate::e2e::bundle::{add_variable, write_config};
 
@@ -29,6 +30,8 @@ const HOOKED_SPEC: &str = "/var/run/cdi/hooked.yaml";
 /// Libraries of the host that the CUDA program and nvidia-smi need beside the driver's.
 const HOST_LIBRARIES: [&str; 7] =
     ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1", "libstdc++.so.6"];
+/// How many libraries an image has beside its own, where starts are measured.
+const LIBRARIES: [usize; 2] = [0, 20_000];
 /// Runs of each measured command.
 const ROUNDS: &str = "60";
 
@@ -68,7 +71,8 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
         fs::write(host.runtime_config(), config).context("cannot write the configuration")?;
         by_variable(host, runtime, "0", &rootfs, work.path())?;
     }
-    measure(host, &cdi_gen)
+    measure(host, &cdi_gen)?;
+    starts(host, &rootfs, work.path())
 }
 
 fn generate(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
@@ -212,5 +216,55 @@ fn measure(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
     let printed = build::output(Command::new(host.programs.join("spawn-cost")).arg(ROUNDS).args(words))?;
     println!("least, median, greatest in µs; peak KiB");
     cases.iter().zip(printed.lines()).for_each(|((name, _), line)| println!("{name:34} {line}"));
+    Ok(())
+}
+
+/// What a container's start costs: with no edits, with all of the driver's and no hook, with the hook; and by cdi-runtime.
+fn starts(host: &Host, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
+    let named = host.runtimes.iter().find(|runtime| runtime.ends_with("runc"));
+    let runc = named.cloned().unwrap_or_else(|| "runc".into());
+    host.config(&runc, false)?;
+    let state = work.join("state").display().to_string();
+    for libraries in LIBRARIES {
+        let bundle = |kind: &str| -> anyhow::Result<PathBuf> {
+            let dir = work.join(format!("start-{kind}-{libraries}"));
+            fs::create_dir(&dir).context("cannot make a bundle")?;
+            copy_tree(rootfs, &dir.join("rootfs"))?;
+            fs::create_dir_all(dir.join("rootfs/etc")).context("cannot make a directory")?;
+            add_libraries(&dir, libraries)?;
+            write_config(&runc, &dir, &["/bin/busybox", "true"].map(str::to_owned), &format!("/cdi-{kind}"), None)?;
+            if !matches!(kind, "plain" | "variable") {
+                let mut inject = Command::new(host.programs.join("cdi-apply"));
+                build::run(inject.args(["inject", "--device", "nvidia.com/hooked=all", "--bundle"]).arg(&dir))?;
+            }
+            Ok(dir)
+        };
+        let (plain, edits, hook, variable) = (bundle("plain")?, bundle("edits")?, bundle("hook")?, bundle("variable")?);
+        change(&edits, |config| config.remove("hooks").map(drop))?;
+        add_variable(&variable, "NVIDIA_VISIBLE_DEVICES=all")?;
+        add_variable(&variable, "NVIDIA_DRIVER_CAPABILITIES=all")?;
+        fs::copy(variable.join("config.json"), variable.join("before.json")).context("cannot copy config.json")?;
+        let own = format!(
+            "CDI_RUNTIME_CONFIG={} exec {} \"$@\"",
+            host.runtime_config().display(),
+            host.programs.join("cdi-runtime").display()
+        );
+        let rows = [
+            ("no edits", &plain, vec![runc.display().to_string()]),
+            ("all edits, no hook", &edits, vec![runc.display().to_string()]),
+            ("all edits, the hook", &hook, vec![runc.display().to_string()]),
+            ("by cdi-runtime", &variable, ["sh", "-c", &own, "sh"].map(str::to_owned).to_vec()),
+        ];
+        let mut measure = Command::new(host.programs.join("spawn-cost"));
+        measure.arg(ROUNDS);
+        for (index, (_, dir, program)) in rows.iter().enumerate() {
+            let again = format!("{}; cp ../before.json ../config.json 2>/dev/null; true", restore(dir));
+            measure.args((index > 0).then_some("--")).args(["--before", &again]).args(program);
+            measure.args(["--root", &state, "run", "--bundle"]).arg(dir).arg("cdi-start");
+        }
+        let printed = build::output(&mut measure)?;
+        println!("{} run true, {libraries} libraries more: least, median, greatest in µs; peak KiB", runc.display());
+        rows.iter().zip(printed.lines()).for_each(|((name, ..), line)| println!("{name:34} {line}"));
+    }
     Ok(())
 }

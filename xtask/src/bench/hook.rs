@@ -105,14 +105,7 @@ impl Bench {
         fs::create_dir(&dir).context("cannot make a bundle")?;
         let rootfs = dir.join("rootfs");
         build::run(Command::new("cp").arg("-a").arg(fixture::rootfs(&self.work)).arg(&rootfs))?;
-        let library = |index: usize| {
-            let soname = format!("libbench{index}.so.1");
-            let bytes = elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some(&soname), None);
-            fs::write(rootfs.join(LIBRARY_DIR).join(soname), bytes).context("cannot write a library")
-        };
-        (0..libraries).try_for_each(library)?;
-        build::run(Command::new("ldconfig").arg("-r").arg(&rootfs))?;
-        fs::copy(rootfs.join("etc/ld.so.cache"), dir.join("ld.so.cache")).context("cannot copy the cache")?;
+        add_libraries(&dir, libraries)?;
         let command = ["/bin/busybox", "true"].map(str::to_owned);
         bundle::write_config(Path::new("runc"), &dir, &command, &format!("/cdi-bench-{name}"), None)?;
         let mut inject = Command::new(dist::static_programs()?.join("cdi-apply"));
@@ -126,16 +119,34 @@ impl Bench {
     /// The root as the image has it, and then the container.
     fn start(&self, bundle: &Path) -> Vec<String> {
         let (dir, state) = (text(bundle), text(&self.work.join("state")));
-        let restore = format!(
-            "cd {dir}/rootfs && cp ../ld.so.cache etc/ && rm -rf etc/ld.so.conf.d etc/ld.so.conf usr/local usr/lib64/gbm usr/lib64/vdpau"
-        );
+        let restore = restore(bundle);
         let words = ["--before", &restore, "runc", "--root", &state, "run", "--bundle", &dir, "cdi-bench"];
         words.map(str::to_owned).to_vec()
     }
 }
 
+/// Puts libraries into a bundle's root, and keeps its cache beside it.
+pub fn add_libraries(bundle: &Path, libraries: usize) -> anyhow::Result<()> {
+    let rootfs = bundle.join("rootfs");
+    let library = |index: usize| {
+        let soname = format!("libbench{index}.so.1");
+        let bytes = elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some(&soname), None);
+        fs::write(rootfs.join(LIBRARY_DIR).join(soname), bytes).context("cannot write a library")
+    };
+    (0..libraries).try_for_each(library)?;
+    build::run(Command::new("ldconfig").arg("-r").arg(&rootfs))?;
+    fs::copy(rootfs.join("etc/ld.so.cache"), bundle.join("ld.so.cache")).context("cannot copy the cache")?;
+    Ok(())
+}
+
+/// The commands that make a bundle's root what it was before the hook.
+pub fn restore(bundle: &Path) -> String {
+    let files = "etc/ld.so.conf.d etc/ld.so.conf usr/local usr/lib64/gbm usr/lib64/vdpau";
+    format!("cd {}/rootfs && cp ../ld.so.cache etc/ && rm -rf {files}", bundle.display())
+}
+
 /// Changes a bundle's config.json.
-fn change(bundle: &Path, change: impl FnOnce(&mut Map<String, Value>) -> Option<()>) -> anyhow::Result<()> {
+pub fn change(bundle: &Path, change: impl FnOnce(&mut Map<String, Value>) -> Option<()>) -> anyhow::Result<()> {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).context("cannot read config.json")?)?;
     config.as_object_mut().and_then(change).context("there is no hook")?;
