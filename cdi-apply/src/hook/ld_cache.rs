@@ -197,7 +197,11 @@ impl<'c> Cache<'c> {
     /// Takes out what is in some directories, and puts entries where they belong.
     pub fn update(&mut self, added: Added<'c>, gone: &[&[u8]]) {
         self.entries.retain(|entry| !gone.contains(&entry.dir()));
-        let held = |entry: &Entry<'_>| self.of(&entry.name, entry.flags).iter().any(|held| held.path == entry.path);
+        // In a file whose order is wrong others stand where an entry is looked for.
+        let is = |entry: &Entry<'_>, held: &Entry<'_>| {
+            (&held.path, &held.name, held.flags) == (&entry.path, &entry.name, entry.flags)
+        };
+        let held = |entry: &Entry<'_>| self.of(&entry.name, entry.flags).iter().any(|held| is(entry, held));
         let last: Vec<Entry<'c>> = added.last.into_iter().filter(|entry| !held(entry)).collect();
         self.entries.splice(..0, added.first);
         self.entries.extend(last);
@@ -455,4 +459,21 @@ fn string(strings: &[u8], at: usize) -> Result<&[u8], CacheError> {
     let rest = strings.get(at..).ok_or(CacheError::Damaged)?;
     let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0).ok_or(CacheError::Damaged)?;
     Ok(rest.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzzer: where the order is wrong, another entry of the same path stood in the place of ours.
+    #[test]
+    fn what_is_added_is_in_a_cache_of_whatever_order() {
+        let bytes = include_bytes!("../../../xtask/fuzz/seeds/ld_so_cache/wrong-order");
+        let mut cache = Cache::parse(bytes).unwrap();
+        let path = &b"/last/libcuda.so.1"[..];
+        let entry =
+            Entry { flags: 0x0303, name: b"libcuda.so.1"[..].into(), path: path.into(), os_version: 0, hwcap: 0 };
+        cache.update(Added { first: Vec::new(), last: vec![entry] }, &[]);
+        assert!(cache.of(b"libcuda.so.1", 0x0303).iter().any(|entry| &*entry.path == path));
+    }
 }
