@@ -2,7 +2,8 @@
 //! keep the spec true. I/O.
 //!
 //! Each course is a script in `xtask/packages` that runs in a root of its own: Debian's NVIDIA packages of two releases
-//! with dpkg, and drivers that are made up with RPM and pacman. The kernel's side is played by files over `/proc/driver`.
+//! with dpkg, and drivers that are made up with RPM and pacman; our units in a systemd that is booted. The kernel's side is
+//! played by files over `/proc/driver`.
 #![expect(clippy::disallowed_methods, reason = "makes roots and runs package managers")]
 
 use std::fs;
@@ -14,15 +15,32 @@ use anyhow::{Context, ensure};
 use crate::e2e::{fixture, place};
 use crate::{build, dist};
 
-/// A course: its name, the Debian release of its root, the packages that it needs there, and its words.
-type Course = (&'static str, &'static str, &'static str, &'static [&'static str]);
-const COURSES: [Course; 5] = [
-    ("dpkg", "bookworm", "ca-certificates", &["/fx/dpkg.sh", "before"]),
-    ("dpkg, after a boot", "bookworm", "ca-certificates", &["/fx/dpkg.sh", "after"]),
-    ("rpm", "bookworm", "ca-certificates rpm", &["/fx/rpm.sh"]),
-    ("pacman", "trixie", "libarchive-tools pacman-package-manager zstd", &["/fx/pacman.sh"]),
-    ("the oldest glibc", "bullseye", "", &["/fx/oldest.sh"]),
+/// A course: its name, the Debian release of its root, the packages that it needs there, how the root is entered, and the
+/// course's words.
+type Course = (&'static str, &'static str, &'static str, Enter, &'static [&'static str]);
+const COURSES: [Course; 6] = [
+    ("dpkg", "bookworm", "ca-certificates", Enter::Copy, &["/fx/dpkg.sh", "before"]),
+    ("dpkg, after a boot", "bookworm", "ca-certificates", Enter::Copy, &["/fx/dpkg.sh", "after"]),
+    ("rpm", "bookworm", "ca-certificates rpm", Enter::Copy, &["/fx/rpm.sh"]),
+    ("pacman", "trixie", "libarchive-tools pacman-package-manager zstd", Enter::Copy, &["/fx/pacman.sh"]),
+    ("the oldest glibc", "bullseye", "", Enter::Copy, &["/fx/oldest.sh"]),
+    (
+        "systemd",
+        "trixie",
+        "systemd systemd-sysv udev dbus libpam-systemd dbus-user-session",
+        Enter::Boot,
+        &["/fx/units.sh"],
+    ),
 ];
+
+/// How a root is entered.
+#[derive(Clone, Copy)]
+enum Enter {
+    /// A copy, as it is.
+    Copy,
+    /// Booted, over what stays as it is.
+    Boot,
+}
 /// What the machine needs.
 const PROGRAMS: [(&str, &[&str]); 3] =
     [("cc", &["gcc", "libc6-dev"]), ("debootstrap", &["debootstrap"]), ("rpmbuild", &["rpm"])];
@@ -38,11 +56,17 @@ pub fn run(prefix: &str) -> anyhow::Result<()> {
         tempfile::Builder::new().prefix("cdi-upgrades-").tempdir().context("cannot make a temporary directory")?;
     let files = work.path().join("fx");
     gather(&files)?;
-    for (name, release, packages, words) in COURSES.iter().filter(|(name, ..)| name.starts_with(prefix)) {
+    for (name, release, packages, how, words) in COURSES.iter().filter(|(name, ..)| name.starts_with(prefix)) {
         println!("\n{name}");
-        let root = work.path().join(name.replace([' ', ','], "-"));
-        build::run(Command::new("cp").arg("-a").arg(debian(release, packages)?).arg(&root))?;
-        let entered = enter(&root, &files, words);
+        let root = debian(release, packages)?;
+        let entered = match how {
+            Enter::Boot => enter("boot.sh", &root, &files, words),
+            Enter::Copy => {
+                let copy = work.path().join(name.replace([' ', ','], "-"));
+                build::run(Command::new("cp").arg("-a").arg(root).arg(&copy))?;
+                enter("enter.sh", &copy, &files, words)
+            }
+        };
         entered.with_context(|| format!("the course `{name}`"))?;
     }
     Ok(())
@@ -65,7 +89,7 @@ fn gather(files: &Path) -> anyhow::Result<()> {
     }
     let scripts = build::root().join("xtask/packages");
     let packaging = build::root().join("cdi-gen/packaging/alpm");
-    for dir in [&scripts, &packaging, &build::target().join("dist")] {
+    for dir in [&scripts, &build::root().join("xtask/systemd"), &packaging, &build::target().join("dist")] {
         for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
             let path = entry.context("cannot list a directory")?.path();
             let name = path.file_name().unwrap_or_default();
@@ -123,10 +147,10 @@ fn debian(release: &str, packages: &str) -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
-fn enter(root: &Path, files: &Path, words: &[&str]) -> anyhow::Result<()> {
+fn enter(script: &str, root: &Path, files: &Path, words: &[&str]) -> anyhow::Result<()> {
     let mut course = Command::new("unshare");
-    course.args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--"]);
-    course.arg("sh").arg(files.join("enter.sh")).arg(root).arg(files).arg("bash").args(words);
+    course.args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    course.arg("bash").arg(files.join(script)).arg(root).arg(files).arg("bash").args(words);
     let status = course.status().context("cannot run unshare")?;
     ensure!(status.success(), "failed: {status}");
     Ok(())

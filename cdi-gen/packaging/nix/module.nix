@@ -25,6 +25,17 @@ in
         RuntimeDirectoryPreserve = true;
       };
     };
+    # The rules of udev start this one.
+    systemd.services.cdi-gen-changed = {
+      description = "Changes of the NVIDIA driver, for the CDI spec";
+      after = [ "cdi-gen-refresh.service" ];
+      startLimitIntervalSec = 0;
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${pkgs.coreutils}/bin/sleep 1";
+        ExecStopPost = "-${config.systemd.package}/bin/systemctl --no-block restart cdi-gen-refresh.service";
+      };
+    };
     services.udev.packages = [ cfg.package ];
   };
 }

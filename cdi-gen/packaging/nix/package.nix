@@ -16,7 +16,8 @@ rustPlatform.buildRustPackage {
   cargoTestFlags = [ "--package=cdi-specs" ];
   postInstall = ''
     install -Dm644 cdi-gen/packaging/udev/71-cdi-gen.rules -t $out/lib/udev/rules.d
-    substituteInPlace $out/lib/udev/rules.d/71-cdi-gen.rules --replace-fail /usr/bin/cdi-gen $out/bin/cdi-gen
+    sed -i "s,/usr/bin/systemctl,/run/current-system/sw/bin/systemctl,; s,/usr/bin/,$out/bin/," \
+      $out/lib/udev/rules.d/71-cdi-gen.rules
     cargo run --offline --package xtask -- documents documents
     cp -r documents/usr/share $out/share
   '';

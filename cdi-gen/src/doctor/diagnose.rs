@@ -149,7 +149,7 @@ fn of_system(checkup: &Checkup, findings: &mut Vec<Finding>) {
         findings.push(
             Finding::new(Note, "not-refreshed", "nothing brings the spec up to date when the driver changes")
                 .evidence("cdi-gen-refresh.path and cdi-gen-refresh.service are not enabled")
-                .fix("systemctl enable --now cdi-gen-refresh.path cdi-gen-refresh.service"),
+                .fix("systemctl enable --now cdi-gen-refresh.path cdi-gen-homes.path cdi-gen-refresh.service"),
         );
     }
 }

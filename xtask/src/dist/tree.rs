@@ -14,7 +14,9 @@ use crate::build;
 const PROGRAMS: [&str; 4] = ["cdi-apply", "cdi-gen", "cdi-hook", "cdi-runtime"];
 const DOCUMENTS: &str = "usr/share/doc/cdi-tools";
 /// Files of the sources, and where packages have them.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 10] = [
+    ("cdi-gen/packaging/systemd/cdi-gen-changed.service", "usr/lib/systemd/system/cdi-gen-changed.service"),
+    ("cdi-gen/packaging/systemd/cdi-gen-homes.path", "usr/lib/systemd/system/cdi-gen-homes.path"),
     ("cdi-gen/packaging/systemd/cdi-gen-refresh.path", "usr/lib/systemd/system/cdi-gen-refresh.path"),
     ("cdi-gen/packaging/systemd/cdi-gen-refresh.service", "usr/lib/systemd/system/cdi-gen-refresh.service"),
     ("cdi-gen/packaging/systemd/cdi-gen-refresh.timer", "usr/lib/systemd/system/cdi-gen-refresh.timer"),
