@@ -4,6 +4,7 @@
     reason = "looks at spec files and engines' configuration; asks engines for their releases"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 
@@ -31,10 +32,12 @@ const KIND: &str = "nvidia.com/gpu";
 const IN_CACHE: &str = "libcuda.so.1";
 const LD_CACHE: &str = "/etc/ld.so.cache";
 const LD_CACHE_LIMIT: u64 = 256 << 20;
-/// No spec file is longer that an engine would read with pleasure.
-const MAX_SPEC: u64 = 16 << 20;
-/// Endings that people give spec files and that no engine reads.
-const WRONG_ENDINGS: [&str; 2] = ["yml", "conf"];
+/// One byte more than a spec may have shows that it has too many.
+const MAX_SPEC: u64 = cdi_specs::MAX_TEXT_BYTES as u64 + 1;
+/// An ending that people give spec files and that no engine reads.
+const WRONG_ENDING: &str = "yml";
+/// Nodes that only those miss who administer MIG or a fabric of GPUs.
+const CAPABILITY: &str = "nvidia-cap";
 /// Programs by which somebody asks containerd for CDI devices.
 const CONTAINERD_USERS: [&str; 3] = ["crictl", "kubelet", "nerdctl"];
 /// Units that refresh a spec, ours and the NVIDIA toolkit's.
@@ -72,13 +75,8 @@ fn examine(arguments: &Doctor) -> anyhow::Result<Checkup> {
     let look = Look { host: &host, facts: &facts, live, user };
     let mut dirs: Vec<Utf8PathBuf> = SPEC_DIRS.map(Utf8PathBuf::from).into();
     dirs.extend(engines.iter().flat_map(|engine| engine.dirs.clone()).chain(own_dirs(user)));
-    let mut seen = Vec::new();
-    dirs.retain(|dir| {
-        !seen.contains(dir) && {
-            seen.push(dir.clone());
-            true
-        }
-    });
+    let mut seen = BTreeSet::new();
+    dirs.retain(|dir| seen.insert(dir.clone()));
     let (dirs, files) = look.spec_dirs(&dirs);
     let wanted = wanted_nodes::read(&host.system);
     let there: Vec<_> = wanted.iter().filter(|node| look.kind(&node.path).is_some()).cloned().collect();
@@ -90,12 +88,18 @@ fn examine(arguments: &Doctor) -> anyhow::Result<Checkup> {
         made,
         problems,
         missing_char_links: links.into_keys().filter(|link| look.kind(link).is_none()).collect(),
-        nodes: wanted.iter().map(|node| look.node(node)).collect(),
+        nodes: wanted.iter().map(|node| look.node(node)).filter(matters).collect(),
         engines,
         dirs,
         files,
         system: look.system(hook),
     })
+}
+
+/// Whether anybody misses a node that is not as it should be.
+fn matters(node: &NodeState) -> bool {
+    let is_capability = node.path.file_name().is_some_and(|name| name.starts_with(CAPABILITY));
+    !is_capability || matches!(node.state, NodeIs::Good | NodeIs::Wrong)
 }
 
 /// What a generation would make of the host; what keeps it from that is a problem.
@@ -354,7 +358,7 @@ impl Look<'_> {
             missing_hooks: Vec::new(),
         };
         let Some(format) = Format::from_extension(extension) else {
-            return WRONG_ENDINGS.contains(&extension).then_some(file);
+            return (extension == WRONG_ENDING).then_some(file);
         };
         let (mode, owner) = self.mode(path).unwrap_or_default();
         file.for_everybody = mode & 0o4 != 0 || self.is_own(owner);

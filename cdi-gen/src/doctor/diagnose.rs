@@ -11,9 +11,7 @@ use crate::problem::Severity::{Error, Note, Warning};
 /// Problems of a generation that the nodes tell better.
 const TOLD_BY_NODES: [&str; 2] = ["missing-node", "wrong-node"];
 /// Nodes without which some programs go.
-const OPTIONAL_NODES: [&str; 3] = ["nvidia-modeset", "nvidia-uvm-tools", CAPABILITY];
-/// Nodes that only those miss who administer MIG or a fabric of GPUs.
-const CAPABILITY: &str = "nvidia-cap";
+const OPTIONAL_NODES: [&str; 3] = ["nvidia-modeset", "nvidia-uvm-tools", "nvidia-cap"];
 /// Names that are shown, at most.
 const SHOWN: usize = 8;
 
@@ -111,7 +109,6 @@ fn of_node(node: &NodeState, user: u32) -> Option<Finding> {
     let fix = "cdi-gen create-device-nodes && cdi-gen refresh";
     Some(match state {
         NodeIs::Good => return None,
-        NodeIs::Missing if name.starts_with(CAPABILITY) => return None,
         NodeIs::Missing => Finding::new(severity, "missing-node", format!("there is no device node {path}"))
             .evidence(format!("the running driver has it as {major}:{minor} (/proc/devices)"))
             .fix(fix),
@@ -189,7 +186,8 @@ fn of_file(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
                 format!("{path} is no CDI spec: engines pass it over, and most tell nobody"),
             )
             .evidence(why)
-            .fix(again(file)),
+            // Whose it is nobody knows.
+            .fix(if file.ours { again(file) } else { format!("mend it, or remove it: rm {path}") }),
         ),
         SpecText::WrongName => findings.push(
             Finding::new(

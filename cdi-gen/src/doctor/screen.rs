@@ -98,9 +98,11 @@ pub fn text(
 
 /// The whole in one line.
 pub fn verdict(findings: &[Finding]) -> String {
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    match (count(Severity::Error), count(Severity::Warning), count(Severity::Note)) {
-        (0, 0, 0) => "nothing is wrong".to_owned(),
-        (errors, warnings, notes) => format!("found: {errors} errors, {warnings} warnings, {notes} notes"),
-    }
+    let count = |severity: Severity| {
+        let count = findings.iter().filter(|finding| finding.severity == severity).count();
+        (count > 0).then(|| format!("{count} {severity}{}", if count == 1 { "" } else { "s" }))
+    };
+    let counts: Vec<String> =
+        [Severity::Error, Severity::Warning, Severity::Note].into_iter().filter_map(count).collect();
+    if counts.is_empty() { "nothing is wrong".to_owned() } else { format!("found: {}", counts.join(", ")) }
 }
