@@ -29,6 +29,9 @@ const LATER: &str = "/var/run/cdi/nvidia.yaml";
 const NODE: &str = "/dev/nvidia-uvm";
 /// Where docker's own configuration is; the daemon under test has another.
 const DOCKER: &str = "/etc/docker";
+/// The Debian release whose docker looks at specs only if it is told to.
+const LOOKS_IF_ASKED: &str = "trixie";
+const CDI_ON: &str = "{\"features\": {\"cdi\": true}}";
 /// docker looks at the directories when the kernel tells it to, or a moment later.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -94,14 +97,29 @@ pub fn rows(plan: &Plan, engine: &dyn Engine, host: &super::fixture::Host, work:
     if plan.asks != Asks::Engine || !is_known || host.real || plan.builds() {
         return Ok(Vec::new());
     }
-    if target.starts_with("docker") {
+    // A box has all engines.
+    let in_box = plan.place.release().is_some();
+    if in_box || target.starts_with("docker") {
         make_dirs(Path::new(DOCKER))?;
         mount_tmpfs(Path::new(DOCKER), "755")?;
-        write(&Path::new(DOCKER).join("daemon.json"), "{\"features\": {\"cdi\": true}}")?;
+        write(&Path::new(DOCKER).join("daemon.json"), CDI_ON)?;
     }
     let runtime = plan.runtimes.first().context("an engine has a runtime")?;
     let trial = Trial { plan, engine, runtime, target: &target, work };
     let mut rows = vec![trial.row("healthy", || trial.healthy())?];
+    if in_box {
+        let all = Trial { target: "auto", ..trial };
+        rows.push(all.row("healthy, all engines", || all.healthy())?);
+        fs::remove_file(Path::new(DOCKER).join("daemon.json")).context("cannot remove docker's configuration")?;
+        // That of later releases looks unasked.
+        let expected: &[&str] = if plan.place.release() == Some(LOOKS_IF_ASKED) { &["cdi-off"] } else { &[] };
+        rows.push(all.row("cdi-off", || {
+            let found = all.found()?;
+            ensure!(found == expected, "the doctor finds {found:?}");
+            Ok(format!("ok, {}", if expected.is_empty() { "on by itself" } else { "named" }))
+        })?);
+        write(&Path::new(DOCKER).join("daemon.json"), CDI_ON)?;
+    }
     let unreadable = [UNREADABLE].into_iter().filter(|_| plan.user == User::Plain);
     for (code, plant) in CAUSES.into_iter().chain(unreadable) {
         let broken = Broken { work: work.to_owned(), spec: read(Path::new(SPEC))?, version: host.version.clone() };
