@@ -127,6 +127,8 @@ fn text(path: &Path) -> String {
 /// Runs the commands in turn, so that what else the machine does hits all alike.
 fn measure(programs: &Path, rounds: &str, commands: &[Vec<String>]) -> anyhow::Result<Vec<Cost>> {
     let words = commands.join(&"--".to_owned());
+    // What was prepared is written to the disk now, and not while others make files.
+    build::run(&mut Command::new("sync"))?;
     let printed = build::output(Command::new(programs.join("spawn-cost")).arg(rounds).args(words))?;
     let costs: Vec<Cost> = printed.lines().filter_map(parse_cost).collect();
     ensure!(costs.len() == commands.len(), "spawn-cost printed {printed}");
