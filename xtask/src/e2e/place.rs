@@ -71,7 +71,8 @@ pub fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     apt_get(&install, Path::new("/"))
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether a program is there.
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(std::env::split_paths(PROGRAM_DIRS));
     dirs.into_iter().any(|dir| dir.join(program).is_file())
