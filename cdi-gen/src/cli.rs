@@ -27,7 +27,7 @@ Exit codes:
   8  doctor: something is wrong";
 
 /// Where services write.
-pub const USUAL_OUTPUT: &str = "/var/run/cdi/nvidia.yaml";
+pub const USUAL_OUTPUT: &str = cdi_gen::doctor::USUAL_SPEC;
 
 /// Generate a CDI spec for the NVIDIA GPUs of this host
 #[derive(Debug, Parser)]

@@ -26,6 +26,9 @@ use crate::targets::Release;
 /// The directories of the standard (CDI SPEC, "CDI specification files"), the lower priority first.
 pub const SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
+/// Where `cdi-gen refresh` and services write.
+pub const USUAL_SPEC: &str = "/var/run/cdi/nvidia.yaml";
+
 /// All that is looked at.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +56,13 @@ pub struct Checkup {
     pub files: Vec<SpecFile>,
     /// The rest of the host.
     pub system: System,
+}
+
+impl Checkup {
+    /// Whether a qualified name is that of a GPU.
+    fn is_of_kind(&self, name: &str) -> bool {
+        name.strip_prefix(&self.kind).is_some_and(|rest| rest.starts_with('='))
+    }
 }
 
 /// A node that the running driver should have.
@@ -178,7 +188,7 @@ pub struct System {
     pub user: u32,
     /// Whether systemd runs.
     pub systemd: bool,
-    /// Cgroups: `v1`, `v2`, `hybrid`.
+    /// Cgroups: `v1`, `v2`, or both.
     pub cgroups: Option<&'static str>,
     /// SELinux: whether it enforces, and whether containers may use devices; `None` if it is off.
     pub selinux: Option<SeLinux>,

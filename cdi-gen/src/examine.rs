@@ -18,7 +18,7 @@ use cdi_gen::plan::PlanOptions;
 use cdi_gen::targets::{self, Release, Target};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::tree::Kind;
-use cdi_gen::{Host, Problem, Severity, Tree, hook_path, output, ownership, wanted_nodes};
+use cdi_gen::{Host, Problem, Severity, Tree, freshness, hook_path, output, ownership, wanted_nodes};
 use cdi_specs::{Format, QualifiedName, Spec};
 use rustix::fs::Access;
 
@@ -30,8 +30,6 @@ use crate::{EXIT_FINDINGS, Usage, hints, installed, judge, nvml_query, open_host
 const KIND: &str = "nvidia.com/gpu";
 /// What the loader's cache has of a driver that programs find.
 const IN_CACHE: &str = "libcuda.so.1";
-const LD_CACHE: &str = "/etc/ld.so.cache";
-const LD_CACHE_LIMIT: u64 = 256 << 20;
 /// One byte more than a spec may have shows that it has too many.
 const MAX_SPEC: u64 = cdi_specs::MAX_TEXT_BYTES as u64 + 1;
 /// An ending that people give spec files and that no engine reads.
@@ -305,7 +303,7 @@ impl Look<'_> {
     }
 
     fn in_ld_cache(&self) -> Option<bool> {
-        let bytes = self.host.driver.read(LD_CACHE.into(), LD_CACHE_LIMIT).ok()?;
+        let bytes = self.host.driver.read(libraries::LD_CACHE.into(), libraries::LD_CACHE_LIMIT).ok()?;
         Some(!ld_cache::parse(&bytes, |name| name == IN_CACHE).0.is_empty())
     }
 
@@ -391,7 +389,7 @@ impl Look<'_> {
     }
 
     fn missing_hooks(&self, spec: &Spec) -> Vec<Utf8PathBuf> {
-        let edits = spec.devices.iter().map(|device| &device.container_edits).chain([&spec.container_edits]);
+        let edits = freshness::all_edits(spec).into_iter();
         let mut paths: Vec<Utf8PathBuf> =
             edits.flat_map(|edits| &edits.hooks).map(|hook| hook.path.clone().into()).collect();
         paths.sort();

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use cdi_gen::problem::printable;
 use cdi_gen::{Problem, Severity};
 use serde::Serialize;
 
@@ -81,25 +82,5 @@ impl Paint {
         let hint =
             problem.hint.iter().map(|hint| format!("  {dim}→ {}{dim_reset}", printable(hint))).collect::<String>();
         format!("{code}{word:7}{reset}  {}{hint}\n", printable(&problem.message))
-    }
-}
-
-/// A text with its control characters written out: names of files are not ours, and a terminal obeys.
-fn printable(text: &str) -> String {
-    let write_out = |character: char| {
-        let (plain, escaped) =
-            if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
-        plain.into_iter().chain(escaped.into_iter().flatten())
-    };
-    text.chars().flat_map(write_out).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_are_written_out() {
-        assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
     }
 }

@@ -2,7 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "lays out a host, and runs a browser")]
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -37,8 +36,7 @@ const PARTS: [(&str, usize); 5] = [
 
 /// Makes a page and opens it. Gives the picture of it to a file that `CDI_PAGE_PNG` names.
 pub fn run() -> anyhow::Result<()> {
-    let is_root = fs::metadata("/proc/self").context("cannot read /proc/self")?.uid() == 0;
-    if !is_root && !place::is_installed(BROWSER.0) {
+    if !place::is_root()? && !place::is_installed(BROWSER.0) {
         println!("skipped: {} is not installed, and only root can install it", BROWSER.0);
         return Ok(());
     }

@@ -137,8 +137,7 @@ fn debian(release: &str, packages: &str) -> anyhow::Result<PathBuf> {
         apt.join("apt.conf.d/99course"),
         format!("APT::Default-Release \"{release}\";\nAcquire::Languages \"none\";\n"),
     )?;
-    write(root.join("usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n".to_owned())?;
-    build::run(Command::new("chmod").arg("755").arg(root.join("usr/sbin/policy-rc.d")))?;
+    place::forbid_services(&root)?;
     if release == "bookworm" {
         let script = format!("mount -t proc proc {0}/proc && exec chroot {0} apt-get -q update", root.display());
         build::output(Command::new("unshare").args(["--mount", "sh", "-c", &script]))?;

@@ -22,8 +22,6 @@ pub const PATH: &str = "/etc/cdi-apply/config.toml";
 pub const PEERS_PATH: &str = "/etc/nvidia-container-runtime/config.toml";
 /// Names another file in the place of both.
 pub const VARIABLE: &str = "CDI_RUNTIME_CONFIG";
-/// The annotations of the standard.
-const ANNOTATIONS: &str = cdi_specs::ANNOTATION_PREFIX;
 /// No such file is longer, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -267,7 +265,7 @@ pub fn parse_peers(text: &str) -> Result<Config, String> {
         // In that mode the toolkit reads them without being told to.
         annotation_prefixes: cdi
             .annotation_prefixes
-            .unwrap_or_else(|| if mode == "cdi" { vec![ANNOTATIONS.into()] } else { Vec::new() }),
+            .unwrap_or_else(|| if mode == "cdi" { vec![cdi_specs::ANNOTATION_PREFIX.into()] } else { Vec::new() }),
         swarm_resources: listed.map(str::to_owned).collect(),
         other_kinds: Vec::new(),
         docker_gpus: usual.docker_gpus,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::Utf8Path;
 use cdi_specs::{Spec, Version};
 
-use super::{Checkup, Devices, Engine, Finding, NodeIs, NodeState, SpecFile, SpecText, Switch};
+use super::{Checkup, Devices, Engine, Finding, NodeIs, NodeState, SpecFile, SpecText, Switch, USUAL_SPEC};
 use crate::problem::Severity::{Error, Note, Warning};
 
 /// Problems of a generation that the nodes tell better.
@@ -241,12 +241,10 @@ fn of_spec(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
 /// The command that writes a file anew.
 fn again(file: &SpecFile) -> String {
     let path = &file.path;
-    let refresh = if path == USUAL { "cdi-gen refresh".to_owned() } else { format!("cdi-gen refresh --output {path}") };
+    let refresh =
+        if path == USUAL_SPEC { "cdi-gen refresh".to_owned() } else { format!("cdi-gen refresh --output {path}") };
     if file.ours { refresh } else { format!("rm {path} && cdi-gen refresh") }
 }
-
-/// Where `cdi-gen refresh` writes.
-const USUAL: &str = "/var/run/cdi/nvidia.yaml";
 
 fn of_conflicts(checkup: &Checkup, findings: &mut Vec<Finding>) {
     let mut defined: BTreeMap<(&Utf8Path, String), Vec<&SpecFile>> = BTreeMap::new();
@@ -262,7 +260,7 @@ fn of_conflicts(checkup: &Checkup, findings: &mut Vec<Finding>) {
         // The one to keep is ours, and where it usually is.
         let worth = |path: &&&str| {
             let ours = checkup.files.iter().any(|file| file.ours && file.path == **path);
-            (ours, **path == USUAL)
+            (ours, **path == USUAL_SPEC)
         };
         let surplus = files.iter().min_by_key(worth).copied().unwrap_or_default();
         findings.push(
@@ -366,7 +364,7 @@ fn hidden(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &mu
 
 /// GPUs of this host that no device of an engine's gives alone, and a missing `all`.
 fn missing(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &mut Vec<Finding>) {
-    let of_kind: Vec<_> = found.iter().filter(|(name, _)| is_of_kind(name, checkup)).collect();
+    let of_kind: Vec<_> = found.iter().filter(|(name, _)| checkup.is_of_kind(name)).collect();
     let (Some(made), Some((_, file))) = (&checkup.made, of_kind.first()) else { return };
     // What is stale is told as such.
     if of_kind.iter().any(|(_, file)| file.stale.is_some()) {
@@ -399,10 +397,6 @@ fn missing(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &m
     }
 }
 
-fn is_of_kind(name: &str, checkup: &Checkup) -> bool {
-    name.strip_prefix(&checkup.kind).is_some_and(|rest| rest.starts_with('='))
-}
-
 fn is_gpu(path: &str) -> bool {
     path.strip_prefix("/dev/nvidia")
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
@@ -424,7 +418,7 @@ fn of_missing_specs(used: &[&Engine], checkup: &Checkup, findings: &mut Vec<Find
     }
     let mut without: Vec<&Engine> = Vec::new();
     for engine in used.iter().filter(|engine| engine.cdi == Switch::On && engine.reads.is_some()) {
-        let finds = devices(engine, checkup).keys().any(|name| is_of_kind(name, checkup));
+        let finds = devices(engine, checkup).keys().any(|name| checkup.is_of_kind(name));
         // That a file of its own cannot be used was told.
         let own_trouble =
             engine.dirs.iter().flat_map(|dir| files_of(dir, checkup)).any(|file| is_trouble(file, checkup));

@@ -49,7 +49,7 @@ fn of_findings(findings: &[Finding]) -> String {
 /// The spec that engines use for the GPUs, else the one that would be made.
 fn shown(checkup: &Checkup) -> Option<(String, &Spec)> {
     let used = checkup.engines.iter().flat_map(|engine| devices(engine, checkup));
-    let mut used = used.filter(|(name, _)| name.strip_prefix(&checkup.kind).is_some_and(|rest| rest.starts_with('=')));
+    let mut used = used.filter(|(name, _)| checkup.is_of_kind(name));
     let in_use = used.find_map(|(_, file)| match &file.text {
         SpecText::Spec(spec) => Some((format!("What {} gives containers", file.path), spec.as_ref())),
         _ => None,

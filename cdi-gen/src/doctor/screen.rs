@@ -2,7 +2,7 @@
 
 use super::diagnose::devices;
 use super::{Checkup, Engine, Finding, NodeIs, SpecFile, SpecText, Switch};
-use crate::problem::Severity;
+use crate::problem::{Severity, printable};
 
 /// Rows of what there is: a word, and what is to say.
 pub fn rows(checkup: &Checkup) -> Vec<(&'static str, String)> {
@@ -85,12 +85,17 @@ pub fn text(
     findings: &[Finding],
     paint: &dyn Fn(Severity) -> (&'static str, &'static str),
 ) -> String {
-    let rows = rows(checkup).into_iter().map(|(word, text)| format!("{word:8} {text}\n"));
+    let rows = rows(checkup).into_iter().map(|(word, text)| format!("{word:8} {}\n", printable(&text)));
     let found = findings.iter().map(|finding| {
         let (on, off) = paint(finding.severity);
-        let evidence = finding.evidence.iter().map(|line| format!("         {line}\n"));
-        let fix = finding.fix.iter().map(|fix| format!("         → {fix}\n"));
-        let first = format!("\n{on}{:8}{off} {} [{}]\n", finding.severity.to_string(), finding.message, finding.code);
+        let evidence = finding.evidence.iter().map(|line| format!("         {}\n", printable(line)));
+        let fix = finding.fix.iter().map(|fix| format!("         → {}\n", printable(fix)));
+        let first = format!(
+            "\n{on}{:8}{off} {} [{}]\n",
+            finding.severity.to_string(),
+            printable(&finding.message),
+            finding.code
+        );
         std::iter::once(first).chain(evidence).chain(fix).collect::<String>()
     });
     rows.chain(found).chain([format!("\n{}\n", verdict(findings))]).collect()

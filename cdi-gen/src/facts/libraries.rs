@@ -23,9 +23,9 @@ use crate::tree::{Located, Tree};
 use crate::version::DriverVersion;
 
 /// Where the loader keeps its cache.
-const LD_CACHE: &str = "/etc/ld.so.cache";
+pub const LD_CACHE: &str = "/etc/ld.so.cache";
 /// A cache larger than this is not read: a million entries take a third of it.
-const LD_CACHE_LIMIT: u64 = 256 << 20;
+pub const LD_CACHE_LIMIT: u64 = 256 << 20;
 /// Directories of the loaders of glibc and musl, on every distribution.
 const DEFAULT_DIRS: [&str; 14] = [
     "/usr/lib64",

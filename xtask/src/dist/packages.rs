@@ -62,7 +62,12 @@ fn tar(dist: &Path, root: &Path, epoch: &str) -> anyhow::Result<()> {
     tar.args(["--format=gnu", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]);
     tar.arg(format!("--mtime=@{epoch}")).arg("-C").arg(root).arg("-cf").arg(&file).arg("usr");
     build::run(with_epoch(&mut tar, epoch))?;
-    build::run(Command::new("zstd").args(["-q", "-19", "-T1", "--no-progress", "--rm", "-f"]).arg(&file))
+    compress(&file)
+}
+
+/// Puts a compressed file in the place of a file.
+fn compress(file: &Path) -> anyhow::Result<()> {
+    build::run(Command::new("zstd").args(["-q", "-19", "-T1", "--no-progress", "--rm", "-f"]).arg(file))
 }
 
 /// One file that needs libc and nothing else. With xz, which dpkg of each release reads.
@@ -148,7 +153,7 @@ fn recipes(dist: &Path, epoch: &str) -> anyhow::Result<()> {
     let mut archive = Command::new("git");
     archive.current_dir(build::root()).args(["archive", "--format=tar", &format!("--prefix={name}/"), "--output"]);
     build::run(with_epoch(archive.arg(&sources).arg("HEAD"), epoch))?;
-    build::run(Command::new("zstd").args(["-q", "-19", "-T1", "--no-progress", "--rm", "-f"]).arg(&sources))?;
+    compress(&sources)?;
     let sources = sources.with_extension("tar.zst");
     let sum = |program: &str| -> anyhow::Result<String> {
         let printed = build::output(Command::new(program).arg(&sources))?;

@@ -101,7 +101,8 @@ pub fn versions(plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, 
     }
 }
 
-fn elapsed(started: Instant) -> u64 {
+/// Milliseconds since then.
+pub fn elapsed(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

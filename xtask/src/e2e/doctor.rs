@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use cdi_gen::targets::Release;
 use serde_json::Value;
 
+use super::case::elapsed;
 use super::engine::{Asks, Engine, Job, Plan, User};
 use super::files::{make_dirs, mount_tmpfs, read, write};
 use super::fixture::{SPEC, program};
@@ -154,7 +155,7 @@ impl Trial<'_> {
             runtime: self.runtime.to_owned(),
             case: format!("doctor: {name}"),
             result,
-            milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            milliseconds: elapsed(started),
         })
     }
 

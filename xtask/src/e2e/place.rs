@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "makes boxes and enters them")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -71,6 +71,11 @@ pub fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     apt_get(&install, Path::new("/"))
 }
 
+/// Whether root runs this.
+pub fn is_root() -> anyhow::Result<bool> {
+    Ok(fs::metadata("/proc/self").context("cannot read /proc/self")?.uid() == 0)
+}
+
 /// Whether a program is there.
 pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -117,10 +122,7 @@ fn make_box(release: &str) -> anyhow::Result<()> {
     remove_tree(&dir)?;
     make_dirs(&dir)?;
     build::output(Command::new("debootstrap").args(["--variant=minbase", release]).arg(&dir).arg(mirror()?))?;
-    // No service is started in it.
-    write(&dir.join("usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n")?;
-    let policy = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(dir.join("usr/sbin/policy-rc.d"), policy).context("cannot set permissions")?;
+    forbid_services(&dir)?;
     for words in ["update", &format!("install -y --no-install-recommends {packages}")] {
         // An unreleased suite's lists may be past their date.
         let apt = format!("DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Check-Valid-Until=false {words}");
@@ -128,6 +130,13 @@ fn make_box(release: &str) -> anyhow::Result<()> {
         build::output(Command::new("unshare").args(["--mount", "sh", "-c", &script]))?;
     }
     write(&stamp, &packages)
+}
+
+/// Packages that are installed in a root start no service in it.
+pub fn forbid_services(root: &Path) -> anyhow::Result<()> {
+    let policy = root.join("usr/sbin/policy-rc.d");
+    write(&policy, "#!/bin/sh\nexit 101\n")?;
+    fs::set_permissions(policy, fs::Permissions::from_mode(0o755)).context("cannot set permissions")
 }
 
 /// The mirror that the machine's apt is set up with, not that of the security updates.
