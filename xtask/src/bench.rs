@@ -36,6 +36,9 @@ struct Cost {
     median: f64,
     greatest: f64,
     peak_kib: u64,
+    /// What it takes more than the command before it, in the mean, and the standard error of that.
+    added: f64,
+    error: f64,
 }
 
 /// `cdi-gen generate` on the largest fixture, with one GPU and with sixteen, each beside its floor; and `cdi-gen check`.
@@ -136,11 +139,11 @@ fn measure(programs: &Path, rounds: &str, commands: &[Vec<String>]) -> anyhow::R
 }
 
 fn parse_cost(line: &str) -> Option<Cost> {
-    let mut fields = line.split('\t').map(|field| field.parse::<f64>().ok());
-    let mut millis = || Some(fields.next()?? / 1000.0);
-    let (least, median, greatest) = (millis()?, millis()?, millis()?);
-    let peak_kib = line.rsplit('\t').next()?.parse().ok()?;
-    Some(Cost { least, median, greatest, peak_kib })
+    let fields: Option<Vec<f64>> = line.split('\t').map(|field| field.parse().ok()).collect();
+    let [least, median, greatest, _, added, error] = *fields?.as_slice() else { return None };
+    let peak_kib = line.split('\t').nth(3)?.parse().ok()?;
+    let [least, median, greatest, added, error] = [least, median, greatest, added, error].map(|micros| micros / 1000.0);
+    Some(Cost { least, median, greatest, peak_kib, added, error })
 }
 
 /// The same host with its first GPU only.

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::bench::hook::{add_libraries, change, restore};
+use crate::bench::hook::{MEMORY, add_libraries, change, restore};
 use crate::build;
 use crate::e2e::bundle::{add_variable, write_config};
 
@@ -34,6 +34,10 @@ const HOST_LIBRARIES: [&str; 7] =
 const LIBRARIES: [usize; 2] = [0, 20_000];
 /// Runs of each measured command.
 const ROUNDS: &str = "60";
+/// Runs of each start, which differ by more than what is looked for.
+const START_ROUNDS: &str = "200";
+/// What spawn-cost prints.
+const COLUMNS: &str = "least, median, greatest in µs; peak KiB; more than the line before in the mean, ± µs";
 
 /// What the host provides.
 #[derive(Debug)]
@@ -72,7 +76,9 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
         by_variable(host, runtime, "0", &rootfs, work.path())?;
     }
     measure(host, &cdi_gen)?;
-    starts(host, &rootfs, work.path())
+    let memory = tempfile::tempdir_in(MEMORY).with_context(|| format!("cannot make a directory in {MEMORY}"))?;
+    starts(host, &rootfs, work.path(), "on disk")?;
+    starts(host, &rootfs, memory.path(), "in memory")
 }
 
 fn generate(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
@@ -214,13 +220,13 @@ fn measure(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
     ];
     let words: Vec<&str> = cases.iter().map(|(_, words)| words.as_slice()).collect::<Vec<_>>().join(&"--");
     let printed = build::output(Command::new(host.programs.join("spawn-cost")).arg(ROUNDS).args(words))?;
-    println!("least, median, greatest in µs; peak KiB");
+    println!("{COLUMNS}");
     cases.iter().zip(printed.lines()).for_each(|((name, _), line)| println!("{name:34} {line}"));
     Ok(())
 }
 
 /// What a container's start costs: with no edits, with all of the driver's and no hook, with the hook; and by cdi-runtime.
-fn starts(host: &Host, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
+fn starts(host: &Host, rootfs: &Path, work: &Path, place: &str) -> anyhow::Result<()> {
     let named = host.runtimes.iter().find(|runtime| runtime.ends_with("runc"));
     let runc = named.cloned().unwrap_or_else(|| "runc".into());
     host.config(&runc, false)?;
@@ -256,14 +262,14 @@ fn starts(host: &Host, rootfs: &Path, work: &Path) -> anyhow::Result<()> {
             ("by cdi-runtime", &variable, ["sh", "-c", &own, "sh"].map(str::to_owned).to_vec()),
         ];
         let mut measure = Command::new(host.programs.join("spawn-cost"));
-        measure.arg(ROUNDS);
+        measure.arg(START_ROUNDS);
         for (index, (_, dir, program)) in rows.iter().enumerate() {
             let again = format!("{}; cp ../before.json ../config.json 2>/dev/null; true", restore(dir));
             measure.args((index > 0).then_some("--")).args(["--before", &again]).args(program);
             measure.args(["--root", &state, "run", "--bundle"]).arg(dir).arg("cdi-start");
         }
         let printed = build::output(&mut measure)?;
-        println!("{} run true, {libraries} libraries more: least, median, greatest in µs; peak KiB", runc.display());
+        println!("{} run true, {libraries} libraries more, root {place}: {COLUMNS}", runc.display());
         rows.iter().zip(printed.lines()).for_each(|((name, ..), line)| println!("{name:34} {line}"));
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! spawn-cost: runs commands in turn and tells what each whole process costs.
 //!
 //! `spawn-cost ROUNDS [--before SCRIPT] CMD [ARG…] -- …` prints a line a command: least, median and greatest wall time in
-//! microseconds, and the greatest peak resident set in KiB, parted by tabs. What a script does before is not counted. It is a small program of its own because
-//! Linux carries the caller's peak over into the child's (`getrusage(2)`).
+//! microseconds, the greatest peak resident set in KiB, and what the command takes more than the one before it, in the
+//! mean of all rounds, with the standard error of that; parted by tabs. What a script does before is not counted. It is
+//! a small program of its own because Linux carries the caller's peak over into the child's (`getrusage(2)`).
 #![expect(clippy::disallowed_methods, reason = "runs what it measures")]
 
 use std::process::{Command, ExitCode, Stdio};
@@ -13,7 +14,7 @@ const WARM_UP: usize = 3;
 
 /// What one run cost.
 struct Cost {
-    micros: u128,
+    micros: u64,
     peak_kib: i64,
 }
 
@@ -29,7 +30,12 @@ fn main() -> ExitCode {
     }
     let mut costs: Vec<Vec<Cost>> = commands.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds + WARM_UP {
-        for (command, costs) in commands.iter().zip(&mut costs) {
+        let mut turns: Vec<_> = commands.iter().zip(&mut costs).collect();
+        // What a run leaves behind for the next one hits all alike.
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (command, costs) in turns {
             match spawn(command) {
                 Some(cost) if round >= WARM_UP => costs.push(cost),
                 Some(_) => {}
@@ -40,7 +46,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    costs.iter_mut().for_each(|costs| print(costs));
+    let before = std::iter::once(None).chain(costs.iter().map(Some));
+    costs.iter().zip(before).for_each(|(costs, before)| print(costs, before.unwrap_or(costs)));
     ExitCode::SUCCESS
 }
 
@@ -58,7 +65,7 @@ fn spawn(command: &[String]) -> Option<Cost> {
     let start = Instant::now();
     let child = command.spawn().ok()?;
     let (status, peak_kib) = wait(i32::try_from(child.id()).ok()?)?;
-    (status == 0).then(|| Cost { micros: start.elapsed().as_micros(), peak_kib })
+    (status == 0).then(|| Cost { micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), peak_kib })
 }
 
 /// Waits for a child and takes its resource usage, which std does not tell.
@@ -71,9 +78,20 @@ fn wait(pid: i32) -> Option<(i32, i64)> {
     (waited == pid).then_some((status, usage.ru_maxrss))
 }
 
-fn print(costs: &mut [Cost]) {
-    costs.sort_by_key(|cost| cost.micros);
-    let micros = |at: usize| costs.get(at).map_or(0, |cost| cost.micros);
+fn print(costs: &[Cost], before: &[Cost]) {
+    let mut micros: Vec<u64> = costs.iter().map(|cost| cost.micros).collect();
+    micros.sort_unstable();
+    let at = |at: usize| micros.get(at).copied().unwrap_or_default();
     let peak = costs.iter().map(|cost| cost.peak_kib).max().unwrap_or_default();
-    println!("{}\t{}\t{}\t{peak}", micros(0), micros(costs.len() / 2), micros(costs.len().saturating_sub(1)));
+    let (added, error) = mean(costs.iter().zip(before).map(|(cost, before)| cost.micros as f64 - before.micros as f64));
+    let (median, greatest) = (at(micros.len() / 2), at(micros.len().saturating_sub(1)));
+    println!("{}\t{median}\t{greatest}\t{peak}\t{added:.0}\t{error:.0}", at(0));
+}
+
+/// The mean and its standard error.
+fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let count = values.clone().count().max(1) as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    let deviations = values.map(|value| (value - mean).powi(2)).sum::<f64>();
+    (mean, (deviations / (count - 1.0).max(1.0) / count).sqrt())
 }
