@@ -252,8 +252,9 @@ fn elsewhere(library: &PlannedLibrary, usual: &[Utf8PathBuf]) -> Vec<Utf8PathBuf
     paths.extend(xorg_paths(library));
     for dir in usual {
         if library.place == Place::Vdpau {
-            let names = std::iter::once(&library.file_name).chain(&library.names);
-            paths.extend(names.map(|name| dir.join("vdpau").join(name)));
+            // libvdpau asks for `libvdpau_NAME.so.1`.
+            let module = library.names.iter().filter(|name| name.ends_with(".so.1"));
+            paths.extend(module.map(|name| dir.join("vdpau").join(name)));
         }
         paths.extend(library.names.iter().filter(|name| name.contains('/')).map(|name| dir.join(name)));
     }
