@@ -13,36 +13,34 @@ pub mod loader;
 pub mod mount_file;
 pub mod peer;
 pub mod root;
+pub mod runc;
 pub mod seal;
 pub mod state;
 pub mod symlink;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use cdi_gen::facts::mountinfo;
 use cdi_specs::HookOperation;
 
-use loader::{Came, Libraries, Trouble};
+use loader::{Libraries, Trouble};
 use root::Root;
 use symlink::Links;
 
 /// Does all operations in their order; the loader learns of the libraries at the end, when all are in their places.
 /// Returns what could not be done.
 ///
-/// `mount_points` are the container's, as paths in it.
-pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -> Vec<Trouble> {
+/// `mount_points` tells those of the container, as paths in it, where they are needed.
+pub fn run(root: &Root, operations: &[HookOperation], mount_points: impl FnOnce() -> Vec<String>) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut libraries = Libraries::default();
     let mut compat = None;
     let mut links = Links::new(root);
-    mount_points.iter().for_each(|path| note(&mut libraries.came, path, None));
     for operation in operations {
         let (path, done) = match operation {
             HookOperation::Symlink { target, link } => {
-                note(&mut libraries.came, link, Some(target));
-                (link.as_str(), links.create(target, link))
+                let made = links.create(target, link).inspect(|()| libraries.note(link, Some(target)));
+                (link.as_str(), made)
             }
             HookOperation::LibraryDir(dir) => {
                 libraries.dirs.push(dir.trim_end_matches('/').to_owned());
@@ -59,19 +57,11 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: &[String]) -
         };
         troubles.extend(done.err().map(|error: io::Error| Trouble { path: path.to_owned(), error }));
     }
-    libraries.mounted = mount_points.iter().cloned().collect();
     libraries.dirs.splice(..0, compat);
     if !libraries.dirs.is_empty() {
-        troubles.extend(loader::add(root, &libraries));
+        troubles.extend(loader::add(root, libraries, mount_points));
     }
     troubles
-}
-
-/// Notes a file by its directory, and of a link what it says.
-fn note(came: &mut BTreeMap<String, Came>, path: &str, target: Option<&String>) {
-    let path = Path::new(path);
-    let (Some(dir), Some(name)) = (path.parent().and_then(Path::to_str), path.file_name()) else { return };
-    came.entry(dir.to_owned()).or_default().insert(name.to_owned(), target.cloned());
 }
 
 /// The mount points below a directory, by the text of `/proc/self/mountinfo`, as paths in it.

@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cdi_apply::hook::ld_cache::{Added, Cache, Entry};
+use cdi_apply::hook::ld_cache::{Added, Cache, Entry, Insertion};
 use cdi_apply::hook::root::{Resolver, Root};
 use cdi_apply::hook::{self, ld_cache};
 use cdi_specs::HookOperation;
@@ -69,7 +69,7 @@ impl Image {
 
     /// Runs operations without mount points, and tells what went wrong.
     fn run(&self, operations: &[HookOperation]) -> Vec<String> {
-        let troubles = hook::run(&self.root(Resolver::Kernel), operations, &[]);
+        let troubles = hook::run(&self.root(Resolver::Kernel), operations, Vec::new);
         troubles.iter().map(|trouble| format!("{}: {}", trouble.path, trouble.error)).collect()
     }
 
@@ -350,19 +350,46 @@ fn entries_are_put_into_a_real_cache_as_it_stands() {
     let of = |dir: &str| names.map(|name| entry(name, dir)).to_vec();
     let held = cache.entries.iter().find(|entry| &*entry.name == b"libc.so.6").unwrap().clone();
     let added = Added { first: of("/first"), last: [of("/last"), vec![held.clone()]].concat() };
-    let inserted = ld_cache::insert(&bytes, &added, &[b"/gone"]).unwrap();
+    let inserted = |bytes: &[u8], added: &Added<'_>| {
+        let insertion = Insertion::new(bytes, bytes.len(), added).unwrap()?;
+        let mut out = Vec::new();
+        insertion.write(&mut out).map(|()| (insertion.is_empty(), out)).ok()
+    };
+    let (is_empty, more) = inserted(&bytes, &added).unwrap();
     let mut expected = cache.clone();
-    expected.update(added, &[b"/gone"]);
-    assert_eq!(Cache::parse(&inserted), Ok(expected.clone()));
-    assert_eq!(expected.entries.len(), cache.entries.len() + 2 * names.len());
+    expected.update(added.clone(), &[]);
+    assert_eq!(Cache::parse(&more), Ok(expected.clone()));
+    assert_eq!((is_empty, expected.entries.len()), (false, cache.entries.len() + 2 * names.len()));
+    // As this would be written anew, but for strings that others have too.
+    assert_eq!(more.len() - bytes.len(), expected.to_bytes().unwrap().len() - cache.to_bytes().unwrap().len());
     // Nothing that is not there already, and what takes more than that.
     let nothing = Added { last: vec![held], ..Added::default() };
-    assert_eq!(ld_cache::insert(&bytes, &nothing, &[]), Some((&*bytes).into()));
-    assert_eq!(ld_cache::insert(&inserted, &Added::default(), &[b"/first"]), None);
-    assert_eq!(ld_cache::insert(b"no cache", &nothing, &[]), None);
-    for end in 0..bytes.len().min(4096) {
-        assert_eq!(ld_cache::insert(&bytes[..end], &nothing, &[]), None);
+    assert_eq!(inserted(&bytes, &nothing), Some((true, bytes.clone())));
+    assert_eq!(inserted(&more, &added), None);
+    assert_eq!(inserted(b"no cache", &nothing), None);
+    // A file that ends too early, or says that it ends too early.
+    for end in (0..bytes.len()).step_by(7) {
+        assert_eq!(inserted(&bytes[..end], &nothing), None);
     }
+}
+
+/// The names of the glibc-hwcaps directories, which stand behind the strings and move with them.
+#[test]
+fn extensions_move_with_the_strings() {
+    let bytes = include_bytes!("../../xtask/fuzz/seeds/ld_so_cache/hwcaps").as_slice();
+    let name = &b"libcuda.so.1"[..];
+    let entry = |dir: &str| {
+        let path = [dir.as_bytes(), name].concat();
+        Entry { flags: 0x0303, name: name.into(), path: path.into(), ..Entry::default() }
+    };
+    let added = Added { first: vec![entry("/first/")], last: vec![entry("/last/")] };
+    let insertion = Insertion::new(bytes, bytes.len(), &added).unwrap().unwrap();
+    let mut inserted = Vec::new();
+    insertion.write(&mut inserted).unwrap();
+    let mut expected = Cache::parse(bytes).unwrap();
+    assert!(expected.entries.iter().any(|entry| entry.hwcap != 0));
+    expected.update(added, &[]);
+    assert_eq!(Cache::parse(&inserted), Ok(expected));
 }
 
 #[test]
@@ -440,6 +467,39 @@ fn a_directory_of_the_image_keeps_its_place() {
         [pair("libcuda.so.1", "/usr/local/lib/libcuda.so.1"), pair("libcuda.so.1", &format!("{home}/libcuda.so.1"))];
     assert_eq!(image.cached(), expected, "what did not come with the driver is not looked at");
     assert!(!image.path("etc/ld.so.conf.d/00-cdi-hook.conf").exists());
+}
+
+/// Whoever had the links made has read the libraries: one of them is opened, to know the machine.
+#[test]
+fn links_that_are_made_name_the_libraries_they_lead_to() {
+    let image = Image::new();
+    image.library("drv/liba.so.580", "liba.so.1");
+    for name in ["libb.so.580", "libc.so.580", "libd.so.580"] {
+        image.write(&format!("drv/{name}"), "not opened");
+    }
+    image.library("drv/libe.so.580", "libe.so.1");
+    let operations = [
+        link("liba.so.580", "/drv/liba.so.1"),
+        link("liba.so.1", "/drv/liba.so"),
+        link("libb.so.580", "/drv/libb.so.2"),
+        // Its SONAME is its own name.
+        link("libc.so.580", "/drv/libc.so"),
+        // Of these nobody knows more than what they hold.
+        link("../drv/libd.so.580", "/drv/libd.so"),
+        link("libgone.so.580", "/drv/libgone.so.1"),
+        dir("/drv"),
+    ];
+    assert_eq!(image.run(&operations), [""; 0]);
+    let same = |name: &str| pair(name, &format!("/drv/{name}"));
+    let expected = [
+        pair("libe.so.1", "/drv/libe.so.580"),
+        same("libc.so.580"),
+        same("libc.so"),
+        same("libb.so.2"),
+        same("liba.so.1"),
+        same("liba.so"),
+    ];
+    assert_eq!(image.cached(), expected);
 }
 
 #[test]
@@ -627,6 +687,54 @@ fn in_own_mounts(image: &Image, before: &str, args: &str, after: &str) -> Option
     let text = |bytes| String::from_utf8(bytes).unwrap();
     assert!(output.status.success(), "{}", text(output.stderr));
     Some((text(output.stdout), text(output.stderr)))
+}
+
+/// The state names another root, so that it is seen which of the two was taken for the container's.
+#[test]
+fn runcs_state_is_not_waited_for() {
+    let image = Image::new();
+    let is_runc = "printf 'runc:[2:INIT]' > /proc/self/comm";
+    let root = "mkdir -p root/lib rootfs/lib; touch root/lib/a.so.1 rootfs/lib/a.so.1; cp state root";
+    let mounted = "mount --bind root root; mount --bind config.json root/lib/a.so.1";
+    let args = "--symlink a.so.1 /lib/a.so";
+    let after = "cd ../rootfs; ls ../root/lib lib";
+    let cases = [
+        (format!("{root}; {is_runc}; {mounted}; cd root"), "root"),
+        (format!("{root}; {mounted}; cd root"), "state"),
+        (format!("{root}; {is_runc}; mount --bind root root; cd root"), "state"),
+        (format!("{root}; {is_runc}; mount --bind config.json root/lib/a.so.1; cd root"), "state"),
+        (format!("{root}; {is_runc}; {mounted}; cp state rootfs; cd rootfs"), "state"),
+    ];
+    for (before, expected) in cases {
+        let Some((stdout, stderr)) = in_own_mounts(&image, &before, args, after) else { return };
+        let (in_root, in_state) = stdout.split_once("\n\n").unwrap();
+        let taken = match (in_root.contains("a.so\n"), in_state.contains("a.so\n")) {
+            (true, false) => "root",
+            (false, true) => "state",
+            both => panic!("{both:?}: {stdout}"),
+        };
+        assert_eq!((taken, stderr.as_str()), (expected, ""), "{before}");
+        for dir in ["root", "rootfs"] {
+            fs::remove_dir_all(image.host(dir)).unwrap();
+        }
+        fs::create_dir_all(image.path("etc")).unwrap();
+    }
+}
+
+/// What engines give a container as its root.
+#[test]
+fn in_an_overlay_nothing_is_left_behind() {
+    let image = Image::new();
+    image.library("drv/libcuda.so.1", "libcuda.so.1");
+    image.write("etc/ld.so.cache", Cache::default().to_bytes().unwrap());
+    let before = "mount -t tmpfs tmpfs outside; mkdir outside/upper outside/work outside/lower; cp -a rootfs/. outside/lower; \
+                  mount -t overlay -o lowerdir=outside/lower,upperdir=outside/upper,workdir=outside/work none rootfs";
+    let after = "(cd outside/upper; find . ! -type d | sort); cmp outside/upper/etc/ld.so.cache rootfs/etc/ld.so.cache; \
+                 /sbin/ldconfig -p -C outside/upper/etc/ld.so.cache | tail -n 1; /sbin/ldconfig -p -C outside/lower/etc/ld.so.cache | head -n 1 | cut -c 1-6";
+    let Some((stdout, stderr)) = in_own_mounts(&image, before, "--library-dir /drv", after) else { return };
+    let expected = "./etc/ld.so.cache\n./etc/ld.so.conf\n./etc/ld.so.conf.d/00-cdi-hook.conf\n\
+                    \tlibcuda.so.1 (libc6,x86-64) => /drv/libcuda.so.1\n0 libs\n";
+    assert_eq!((stdout.as_str(), stderr.as_str()), (expected, ""));
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub enum HookOperation {
         /// Path of the link in the container.
         link: String,
     },
-    /// Adds a directory of the container to the dynamic loader's cache.
+    /// Adds a directory of the container to the dynamic loader's cache. If the same hook makes links in it to a library
+    /// there, the library's SONAME is the name of one of them, or its own.
     LibraryDir(String),
     /// Activates the CUDA forward compatibility libraries that the image brings, if they fit the host's driver.
     CudaCompat {

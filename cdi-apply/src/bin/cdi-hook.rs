@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root, path_of};
-use cdi_apply::hook::{self, gpu_list, peer, seal, state};
+use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
 use cdi_apply::limited;
 use cdi_specs::ParsedArgs;
 use rustix::fs::Mode;
@@ -55,22 +55,31 @@ fn run() -> anyhow::Result<()> {
     let _ = seal::seal();
     let Some(parsed) = parse(&args)? else { return Ok(()) };
     parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
-    let root = state::root(io::stdin().lock())?;
+    let root = match runc::root(&parsed.operations) {
+        Some(root) => root,
+        None => {
+            let path = state::root(io::stdin().lock())?;
+            let root = Root::open(&path, Resolver::Kernel);
+            root.with_context(|| format!("cannot open the container's root {}", path.display()))?
+        }
+    };
     // Before anything of the container is touched.
     std::env::set_current_dir("/").context("cannot go to /")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let opened = Root::open(&root, Resolver::Kernel);
-    let opened = opened.with_context(|| format!("cannot open the container's root {}", root.display()))?;
-    let mounts = File::open("/proc/self/mountinfo").and_then(|file| limited::read(file, MAX_MOUNTINFO));
-    let mounts = String::from_utf8(mounts.unwrap_or_default()).unwrap_or_default();
-    let real = std::fs::read_link(path_of(&opened.dir())).unwrap_or(root);
-    let mount_points = hook::mount_points(&mounts, &real.to_string_lossy());
-    for trouble in hook::run(&opened, &parsed.operations, &mount_points) {
+    let mount_points = || mount_points(&root).unwrap_or_default();
+    for trouble in hook::run(&root, &parsed.operations, mount_points) {
         // Whoever hides GPUs does not want the container to start with all of them in sight.
         anyhow::ensure!(trouble.path != gpu_list::LIST, "{}: {}", trouble.path, trouble.error);
         tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));
     }
     Ok(())
+}
+
+/// The mount points of the container, as paths in it.
+fn mount_points(root: &Root) -> io::Result<Vec<String>> {
+    let text = limited::read(File::open("/proc/self/mountinfo")?, MAX_MOUNTINFO)?;
+    let real = std::fs::read_link(path_of(&root.dir()))?;
+    Ok(hook::mount_points(&String::from_utf8_lossy(&text), &real.to_string_lossy()))
 }
 
 /// Closes what the runtime has left open: a handle on the host is nothing to work beside (CVE-2024-21626).

@@ -31,7 +31,7 @@ pub fn freeze(root: &Root) -> io::Result<()> {
         return Ok(());
     }
     let held = limited::read(reopen(&target.file)?, MAX_BYTES)?;
-    denied(&String::from_utf8_lossy(&held)).map_or(Ok(()), |text| target.cover(text.as_bytes()))
+    denied(&String::from_utf8_lossy(&held)).map_or(Ok(()), |text| target.cover(&|out| out.write_all(text.as_bytes())))
 }
 
 /// The parameters with the permission taken back; `None` if there is none to take.

@@ -8,10 +8,13 @@
 //! The loader looks a name up by halving, so the order is part of the format: descending by [`compare_names`], then by
 //! flags; then entries of glibc-hwcaps directories; of those that are left the first one counts.
 
+mod insertion;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::ffi::c_char;
-use std::ops::Range;
+use std::ffi::{CStr, c_char};
+
+pub use insertion::Insertion;
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 const OLD_HEADER: usize = 16;
@@ -23,8 +26,6 @@ const NEW_ENTRY: usize = 24;
 const STRINGS_SIZE_AT: usize = 24;
 const NAME_AT: usize = 4;
 const PATH_AT: usize = 8;
-/// What an entry takes with its strings, as a rule.
-const ROOM: usize = 128;
 /// Where the new header tells the byte order, and which one this machine's is.
 const ENDIAN_AT: usize = 28;
 const ENDIAN: u8 = if cfg!(target_endian = "little") { 2 } else { 3 };
@@ -158,10 +159,7 @@ impl<'c> Cache<'c> {
 
     fn parse_entry(table: &'c [u8], raw: &[u8]) -> Result<Entry<'c>, CacheError> {
         let [name, path] = [NAME_AT, PATH_AT].map(|at| string(table, word(raw, at)?));
-        let hwcap = u64::from(number(raw, 16)?) | u64::from(number(raw, 20)?) << 32;
-        let hwcap = if cfg!(target_endian = "little") { hwcap } else { hwcap.rotate_left(32) };
-        let (flags, os_version) = (number(raw, 0)?, number(raw, 12)?);
-        Ok(Entry { flags, name: name?.into(), path: path?.into(), os_version, hwcap })
+        Ok(Entry { name: name?.into(), path: path?.into(), ..entry_of(raw)? })
     }
 
     fn parse_extensions(&mut self, table: &'c [u8], file: &'c [u8]) -> Result<(), CacheError> {
@@ -211,45 +209,27 @@ impl<'c> Cache<'c> {
     /// The file, or `None` if it would be too long for the format's numbers.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut strings = Strings { start: NEW_HEADER + self.entries.len() * NEW_ENTRY, ..Strings::default() };
-        let mut table = Vec::with_capacity(NEW_HEADER + self.entries.len() * ROOM);
-        table.resize(NEW_HEADER, 0);
-        for entry in &self.entries {
-            strings.add_entry(entry, &mut table)?;
-        }
-        self.finish(table, strings, self.entries.len(), 0)
-    }
-
-    /// The file: its header, `table` with what may stand behind the entries already, strings, extensions.
-    fn finish(
-        &self,
-        mut file: Vec<u8>,
-        mut strings: Strings,
-        entries: usize,
-        strings_before: usize,
-    ) -> Option<Vec<u8>> {
-        let mut hwcaps = Vec::new();
-        for name in &self.hwcaps {
-            hwcaps.extend(strings.add(name)?.to_ne_bytes());
-        }
+        let entries: Option<Vec<_>> = self.entries.iter().map(|entry| strings.entry(entry)).collect();
+        let hwcaps: Option<Vec<_>> = self.hwcaps.iter().map(|name| strings.add(name).map(u32::to_ne_bytes)).collect();
         let end = strings.start + strings.bytes.len();
         let extensions_at = if self.hwcaps.is_empty() && self.others.is_empty() { 0 } else { end.next_multiple_of(4) };
-        let mut header = NEW_MAGIC.to_vec();
-        header.extend(u32::try_from(entries).ok()?.to_ne_bytes());
-        header.extend(u32::try_from(strings_before + strings.bytes.len()).ok()?.to_ne_bytes());
-        header.extend([ENDIAN, 0, 0, 0]);
-        header.extend(u32::try_from(extensions_at).ok()?.to_ne_bytes());
-        header.resize(NEW_HEADER, 0);
-        file.get_mut(..NEW_HEADER)?.copy_from_slice(&header);
+        let mut file = NEW_MAGIC.to_vec();
+        file.extend(u32::try_from(self.entries.len()).ok()?.to_ne_bytes());
+        file.extend(u32::try_from(strings.bytes.len()).ok()?.to_ne_bytes());
+        file.extend([ENDIAN, 0, 0, 0]);
+        file.extend(u32::try_from(extensions_at).ok()?.to_ne_bytes());
+        file.resize(NEW_HEADER, 0);
+        file.extend(entries?.as_flattened());
         file.extend(strings.bytes);
         if extensions_at != 0 {
             file.resize(extensions_at, 0);
-            self.write_extensions(&mut file, hwcaps)?;
+            self.write_extensions(hwcaps?.as_flattened(), &mut file)?;
         }
         Some(file)
     }
 
-    fn write_extensions(&self, bytes: &mut Vec<u8>, hwcaps: Vec<u8>) -> Option<()> {
-        let hwcaps = (!self.hwcaps.is_empty()).then_some((HWCAPS_TAG, 0, Cow::from(hwcaps)));
+    fn write_extensions(&self, hwcaps: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
+        let hwcaps = (!hwcaps.is_empty()).then_some((HWCAPS_TAG, 0, Cow::from(hwcaps)));
         let extensions: Vec<_> = hwcaps.into_iter().chain(self.others.iter().cloned()).collect();
         let mut at = bytes.len() + 8 + extensions.len() * EXTENSION;
         let count = u32::try_from(extensions.len()).ok()?;
@@ -267,104 +247,6 @@ impl<'c> Cache<'c> {
     }
 }
 
-/// A file of the new layout with entries put where they belong, and all else as it stands: what images have, and a
-/// fraction of the work of reading and writing 20,000 entries. `None` for another layout, a damaged file, and one with
-/// entries in the directories of which nothing may be left; all these take [`Cache::parse`].
-pub fn insert<'f>(file: &'f [u8], added: &Added<'_>, gone: &[&[u8]]) -> Option<Cow<'f, [u8]>> {
-    let table = Table::new(file)?;
-    if table.entries.iter().any(|raw| gone.iter().any(|dir| table.is_in(raw, dir))) {
-        return None;
-    }
-    let first = added.first.iter().map(|entry| (table.position(|known| order(known, entry).is_lt()), entry));
-    let last = added.last.iter().filter(|entry| !table.holds(entry));
-    let last = last.map(|entry| (table.position(|known| order(known, entry).is_le()), entry));
-    let mut added: Vec<(usize, &Entry<'_>)> = first.chain(last).collect();
-    if added.is_empty() {
-        return Some(file.into());
-    }
-    added.sort_by(|(one_at, one), (other_at, other)| one_at.cmp(other_at).then_with(|| order(one, other)));
-    table.with(&added).map(Cow::from)
-}
-
-/// A file of the new layout, as bytes, in which all that entries refer to is known to stand.
-struct Table<'f> {
-    file: &'f [u8],
-    entries: &'f [[u8; NEW_ENTRY]],
-    strings: &'f [u8],
-    /// Hwcaps and extensions.
-    rest: Cache<'f>,
-}
-
-impl<'f> Table<'f> {
-    fn new(file: &'f [u8]) -> Option<Self> {
-        let is_ours = file.starts_with(NEW_MAGIC) && matches!(file.get(ENDIAN_AT), Some(0) | Some(&ENDIAN));
-        let count = word(file, NEW_MAGIC.len()).ok().filter(|_| is_ours)?;
-        let end = count.checked_mul(NEW_ENTRY)?.checked_add(NEW_HEADER)?;
-        let (entries, _) = file.get(NEW_HEADER..end)?.as_chunks();
-        let strings_end = end.checked_add(word(file, STRINGS_SIZE_AT).ok()?)?;
-        let strings = file.get(end..strings_end).filter(|strings| strings.last().is_none_or(|byte| *byte == 0))?;
-        let stands = |raw: &[u8; NEW_ENTRY]| {
-            let stands = |at| word(raw, at).is_ok_and(|at| (end..strings_end).contains(&at));
-            stands(NAME_AT) && stands(PATH_AT)
-        };
-        let mut rest = Cache::default();
-        rest.parse_extensions(file, file).ok()?;
-        entries.iter().all(stands).then_some(Self { file, entries, strings, rest })
-    }
-
-    fn entry(&self, raw: &[u8; NEW_ENTRY]) -> Entry<'f> {
-        // All of it was looked at before.
-        Cache::parse_entry(self.file, raw).unwrap_or_default()
-    }
-
-    /// Whether the file of an entry is in a directory.
-    fn is_in(&self, raw: &[u8; NEW_ENTRY], dir: &[u8]) -> bool {
-        let path = word(raw, PATH_AT).ok().and_then(|at| self.file.get(at..)).unwrap_or_default();
-        path.get(dir.len()) == Some(&b'/') && path.starts_with(dir) && self.entry(raw).dir() == dir
-    }
-
-    fn position(&self, is_before: impl Fn(&Entry<'_>) -> bool) -> usize {
-        self.entries.partition_point(|raw| is_before(&self.entry(raw)))
-    }
-
-    fn holds(&self, entry: &Entry<'_>) -> bool {
-        let by_name = |known: &Entry<'_>| compare_names(&entry.name, &known.name).then(entry.flags.cmp(&known.flags));
-        let start = self.position(|known| by_name(known).is_lt());
-        let of_name = self.entries.get(start..).unwrap_or_default().iter().map(|raw| self.entry(raw));
-        of_name.take_while(|known| by_name(known).is_eq()).any(|known| known.path == entry.path)
-    }
-
-    /// The file with entries at positions, which ascend.
-    fn with(&self, added: &[(usize, &Entry<'_>)]) -> Option<Vec<u8>> {
-        let shift = u32::try_from(added.len() * NEW_ENTRY).ok()?;
-        let start = NEW_HEADER + (self.entries.len() + added.len()) * NEW_ENTRY + self.strings.len();
-        let mut strings = Strings { start, ..Strings::default() };
-        let mut table = Vec::with_capacity(self.file.len() + added.len() * ROOM);
-        table.resize(NEW_HEADER, 0);
-        let mut from = 0;
-        for (at, entry) in added {
-            self.copy(from..*at, shift, &mut table)?;
-            strings.add_entry(entry, &mut table)?;
-            from = *at;
-        }
-        self.copy(from..self.entries.len(), shift, &mut table)?;
-        table.extend(self.strings);
-        self.rest.finish(table, strings, self.entries.len() + added.len(), self.strings.len())
-    }
-
-    /// Entries whose strings have moved.
-    fn copy(&self, range: Range<usize>, shift: u32, table: &mut Vec<u8>) -> Option<()> {
-        for raw in self.entries.get(range)? {
-            let [name, path] = [NAME_AT, PATH_AT].map(|at| number(raw, at).ok()?.checked_add(shift));
-            table.extend(raw.get(..NAME_AT)?);
-            table.extend(name?.to_ne_bytes());
-            table.extend(path?.to_ne_bytes());
-            table.extend(raw.get(PATH_AT + 4..)?);
-        }
-        Some(())
-    }
-}
-
 /// Strings with their end marks, behind the tables.
 #[derive(Default)]
 struct Strings {
@@ -373,13 +255,14 @@ struct Strings {
 }
 
 impl Strings {
-    /// Writes an entry into a table.
-    fn add_entry(&mut self, entry: &Entry<'_>, table: &mut Vec<u8>) -> Option<()> {
-        for number in [entry.flags, self.add(&entry.name)?, self.add(&entry.path)?, entry.os_version] {
-            table.extend(number.to_ne_bytes());
-        }
-        table.extend(entry.hwcap.to_ne_bytes());
-        Some(())
+    /// An entry as it stands in the table.
+    fn entry(&mut self, entry: &Entry<'_>) -> Option<[u8; NEW_ENTRY]> {
+        let numbers = [entry.flags, self.add(&entry.name)?, self.add(&entry.path)?, entry.os_version];
+        let mut raw = [0; NEW_ENTRY];
+        let hwcap = entry.hwcap.to_ne_bytes();
+        let bytes = numbers.into_iter().flat_map(u32::to_ne_bytes).chain(hwcap);
+        raw.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        Some(raw)
     }
 
     /// Where a string stands.
@@ -446,6 +329,13 @@ fn value(digits: &[u8]) -> i32 {
     digits.iter().fold(0, |value: i32, digit| value.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')))
 }
 
+/// What an entry of the new layout says without its strings.
+fn entry_of(raw: &[u8]) -> Result<Entry<'static>, CacheError> {
+    let hwcap = u64::from(number(raw, 16)?) | u64::from(number(raw, 20)?) << 32;
+    let hwcap = if cfg!(target_endian = "little") { hwcap } else { hwcap.rotate_left(32) };
+    Ok(Entry { flags: number(raw, 0)?, os_version: number(raw, 12)?, hwcap, ..Entry::default() })
+}
+
 fn number(bytes: &[u8], at: usize) -> Result<u32, CacheError> {
     let field = at.checked_add(4).and_then(|end| bytes.get(at..end)).ok_or(CacheError::Damaged)?;
     Ok(u32::from_ne_bytes(field.try_into().map_err(|_| CacheError::Damaged)?))
@@ -457,8 +347,8 @@ fn word(bytes: &[u8], at: usize) -> Result<usize, CacheError> {
 
 fn string(strings: &[u8], at: usize) -> Result<&[u8], CacheError> {
     let rest = strings.get(at..).ok_or(CacheError::Damaged)?;
-    let end = rest.iter().take(MAX_NAME).position(|byte| *byte == 0).ok_or(CacheError::Damaged)?;
-    Ok(rest.get(..end).unwrap_or_default())
+    let text = CStr::from_bytes_until_nul(rest.get(..MAX_NAME).unwrap_or(rest));
+    text.map(CStr::to_bytes).map_err(|_| CacheError::Damaged)
 }
 
 #[cfg(test)]

@@ -5,22 +5,21 @@
 //! that an `ldconfig` which runs in the container later comes to the same cache. musl has a list of directories instead.
 //! A second start changes nothing, and takes back what is no longer asked for.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use cdi_gen::facts::elf::{self, Class, Machine};
+use cdi_gen::facts::elf::{self, Class, Machine, ReadAt};
 use cdi_gen::facts::ld_conf::{self, Line};
 use glob::Pattern;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 
-use super::ld_cache::{self, Added, Cache, CacheError, Entry, compare_names};
+use super::ld_cache::{self, Added, Cache, CacheError, Entry, Insertion, compare_names};
 use super::mount_file::Target;
-use super::root::{Root, reopen};
+use super::root::{Root, Writing, reopen};
 use crate::limited;
 
 const CACHE: &str = "/etc/ld.so.cache";
@@ -34,6 +33,8 @@ const MAX_FILES: usize = 64;
 const MAX_BYTES: usize = 64 << 10;
 /// Files of a directory that are looked at, at most; Debian's own directory has some 20,000 in the largest images.
 const MAX_LIBRARIES: usize = 100_000;
+/// Caches that are read whole, in one call; others in parts.
+const SHORT: usize = 128 << 10;
 const FILE_MODE: RawMode = 0o644;
 /// glibc's flags of an entry (`FLAG_ELF_LIBC6` with the machine's).
 const X86_64: u32 = 0x0303;
@@ -65,12 +66,26 @@ pub struct Libraries {
     pub mounted: BTreeSet<String>,
 }
 
+impl Libraries {
+    /// Notes a file, and of a link what it says.
+    pub fn note(&mut self, path: &str, target: Option<&String>) {
+        let path = Path::new(path);
+        let (Some(dir), Some(name)) = (path.parent().and_then(Path::to_str), path.file_name()) else { return };
+        self.came.entry(dir.to_owned()).or_default().insert(name.to_owned(), target.cloned());
+    }
+
+    fn note_mounts(&mut self, mount_points: Vec<String>) {
+        mount_points.iter().for_each(|path| self.note(path, None));
+        self.mounted.extend(mount_points);
+    }
+}
+
 /// Files, and links with what they say.
 pub type Came = BTreeMap<OsString, Option<String>>;
 
-/// Makes the loader find the libraries.
-pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
-    let dirs = &libraries.dirs;
+/// Makes the loader find the libraries. Of a directory of the image's own, which alone they are in, it takes what
+/// `mount_points` tells of.
+pub fn add(root: &Root, mut libraries: Libraries, mount_points: impl FnOnce() -> Vec<String>) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut tell = |path: &str, done: io::Result<()>| {
         troubles.extend(done.err().map(|error| Trouble { path: path.to_owned(), error }));
@@ -78,7 +93,7 @@ pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
     let musl = musl_machines(root);
     for machine in &musl {
         let path = format!("/etc/ld-musl-{machine}.path");
-        tell(&path, add_to_musl(root, &path, dirs));
+        tell(&path, add_to_musl(root, &path, &libraries.dirs));
     }
     // Without a loader of its own an image of musl has no use for glibc's cache.
     if !musl.is_empty() && root.find(Path::new(CACHE)).is_err() {
@@ -86,11 +101,14 @@ pub fn add(root: &Root, libraries: &Libraries) -> Vec<Trouble> {
     }
     let before = listed(root, Path::new(DROP_IN));
     let known = known_dirs(root);
-    let unknown: Vec<&String> = dirs.iter().filter(|dir| !known.contains(dir.as_str())).collect();
+    if libraries.dirs.iter().any(|dir| known.contains(dir)) {
+        libraries.note_mounts(mount_points());
+    }
+    let unknown: Vec<&String> = libraries.dirs.iter().filter(|dir| !known.contains(dir.as_str())).collect();
     // For an ldconfig that runs in the container, which cannot be where that cannot write.
     let read_only = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     tell(DROP_IN, write_drop_in(root, &unknown).or_else(|error| if read_only(&error) { Ok(()) } else { Err(error) }));
-    tell(CACHE, update_cache(root, libraries, &before, &known));
+    tell(CACHE, update_cache(root, &libraries, &before, &known));
     troubles
 }
 
@@ -157,7 +175,7 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
     root.make_place(Path::new(DROP_IN))?.write(text.as_bytes(), FILE_MODE)?;
     let configuration = root.make_place(Path::new(CONFIGURATION))?;
     if configuration.stat().is_err() {
-        configuration.write(INCLUDE_ALL.as_bytes(), FILE_MODE)?;
+        configuration.replace(&|out| out.write_all(INCLUDE_ALL.as_bytes()), FILE_MODE)?;
     }
     Ok(())
 }
@@ -165,20 +183,49 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
 // Cache
 
 fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &BTreeSet<String>) -> io::Result<()> {
-    let bytes = match root.read_file(Path::new(CACHE)) {
-        Ok(file) => limited::read_long(&file, ld_cache::MAX_BYTES)?,
+    let is_ours = |dir: &&String| !known.contains(dir.as_str());
+    let mut gone: Vec<&[u8]> = before.iter().filter(is_ours).map(String::as_bytes).collect();
+    let added = found(root, libraries, known)?;
+    let held = match root.read_file(Path::new(CACHE)) {
+        Ok(file) => {
+            let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            // A root that has not seen us has nothing in our directories.
+            if size > SHORT && gone.is_empty() && insert(root, &file, size, &added)? {
+                return Ok(());
+            }
+            limited::read(file, ld_cache::MAX_BYTES)?
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let ours = libraries.dirs.iter().chain(before).filter(|dir| !known.contains(dir.as_str()));
-    let ours: Vec<&[u8]> = ours.map(String::as_bytes).collect();
-    let added = found(root, libraries, known)?;
-    let Some(bytes) = updated(&bytes, added, &ours)? else { return Ok(()) };
-    let written = root.make_place(Path::new(CACHE)).and_then(|place| place.replace(&bytes, FILE_MODE));
-    match written {
+    if held.len() <= SHORT && gone.is_empty() && insert(root, held.as_slice(), held.len(), &added)? {
+        return Ok(());
+    }
+    let before = read_cache(&held)?;
+    let mut cache = before.clone();
+    gone.extend(libraries.dirs.iter().filter(is_ours).map(String::as_bytes));
+    cache.update(added, &gone);
+    if cache == before && !held.is_empty() {
+        return Ok(());
+    }
+    let bytes = cache.to_bytes().ok_or(io::ErrorKind::FileTooLarge)?;
+    write_cache(root, &|out| out.write_all(&bytes))
+}
+
+/// Puts entries into the cache as it stands; not done where that is not possible.
+fn insert(root: &Root, cache: &(impl ReadAt + ?Sized), size: usize, added: &Added<'_>) -> io::Result<bool> {
+    let Some(insertion) = Insertion::new(cache, size, added)? else { return Ok(false) };
+    if !insertion.is_empty() {
+        write_cache(root, &|out| insertion.write(out))?;
+    }
+    Ok(true)
+}
+
+fn write_cache(root: &Root, write: Writing<'_>) -> io::Result<()> {
+    match root.make_place(Path::new(CACHE)).and_then(|place| place.replace(write, FILE_MODE)) {
         // In a root that is read-only already the loader reads one that is mounted.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            Target::find(root, "/etc", "ld.so.cache").map_err(|_| error)?.cover(&bytes)
+            Target::find(root, "/etc", "ld.so.cache").map_err(|_| error)?.cover(write)
         }
         written => written,
     }
@@ -201,22 +248,6 @@ fn found(root: &Root, libraries: &Libraries, known: &BTreeSet<String>) -> io::Re
     Ok(added)
 }
 
-/// The cache that is to be, and nothing of it in the directories `gone` but what is added; `None` if it is that already.
-fn updated(held: &[u8], added: Added<'_>, gone: &[&[u8]]) -> io::Result<Option<Vec<u8>>> {
-    match ld_cache::insert(held, &added, gone) {
-        Some(Cow::Borrowed(_)) => return Ok(None),
-        Some(Cow::Owned(bytes)) => return Ok(Some(bytes)),
-        None => {}
-    }
-    let before = read_cache(held)?;
-    let mut cache = before.clone();
-    cache.update(added, gone);
-    if cache == before && !held.is_empty() {
-        return Ok(None);
-    }
-    cache.to_bytes().map(Some).ok_or(io::ErrorKind::FileTooLarge.into())
-}
-
 /// A file that is no cache is of no use to the loader either.
 fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
     match Cache::parse(bytes) {
@@ -227,21 +258,24 @@ fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
 
 /// An entry for each name under which a library of a directory can be asked for.
 fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry<'static>> {
-    let mut entries: Vec<Entry<'static>> = Vec::new();
-    let mut files = Files { root, dir, handle: root.find(Path::new(dir)).ok(), came, known: HashMap::new() };
-    for name in names {
+    let files = Files { root, dir, handle: root.find(Path::new(dir)).ok() };
+    let entry = |flags: u32, name: &[u8], file: &[u8]| {
+        let path = [dir.as_bytes(), b"/", file].concat();
+        Entry { flags, name: name.to_vec().into(), path: path.into(), os_version: 0, hwcap: 0 }
+    };
+    let linked = Linked::new(names, came);
+    let flags = linked.libraries.keys().find_map(|name| files.identify(name)).map(|(_, (flags, _))| flags);
+    let own = flags.map(|flags| linked.names().map(move |name| entry(flags, name, name)));
+    let mut entries: Vec<Entry<'static>> = own.into_iter().flatten().collect();
+    // They are sorted.
+    let stands = |name: &[u8]| names.binary_search_by(|known| known.as_bytes().cmp(name)).is_ok();
+    for name in names.iter().filter(|name| !linked.has(name)) {
         let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
-        let mut add = |name: &[u8], file: &[u8]| {
-            let path = [dir.as_bytes(), b"/", file].concat();
-            entries.push(Entry { flags, name: name.to_vec().into(), path: path.into(), os_version: 0, hwcap: 0 });
-        };
         let soname = soname.unwrap_or_else(|| name.clone().into_vec());
         if is_link && soname != name.as_bytes() {
-            add(name.as_bytes(), name.as_bytes());
+            entries.push(entry(flags, name.as_bytes(), name.as_bytes()));
         }
-        // They are sorted.
-        let under_soname = names.binary_search_by(|name| name.as_bytes().cmp(&soname)).is_ok();
-        add(&soname, if under_soname { &soname } else { name.as_bytes() });
+        entries.push(entry(flags, &soname, if stands(&soname) { &soname } else { name.as_bytes() }));
     }
     // Of two files with a SONAME the later version counts.
     entries.sort_by(|one, other| {
@@ -257,14 +291,48 @@ fn is_library(name: &[u8]) -> bool {
     (name.starts_with(b"lib") || name.starts_with(b"ld-")) && name.windows(3).any(|part| part == b".so")
 }
 
-/// The files of a directory: each is read once, however many links lead to it.
+/// Links that we have made, and the libraries beside that they lead to. Whoever had them made has read the libraries:
+/// among the links is the SONAME, if it is not the file's own name. So of all of a directory, which are for one machine,
+/// only one needs to be opened, and not each at each start.
+struct Linked<'n> {
+    links: BTreeSet<&'n OsStr>,
+    /// And whether one of the links has a version in its name, which is the SONAME then.
+    libraries: BTreeMap<&'n OsStr, bool>,
+}
+
+impl<'n> Linked<'n> {
+    fn new(names: &'n [OsString], came: &'n Came) -> Self {
+        let mut linked = Self { links: BTreeSet::new(), libraries: BTreeMap::new() };
+        let stands = |name: &OsStr| names.binary_search_by(|known| (**known).cmp(name)).is_ok();
+        for (link, target) in came {
+            let Some(target) = target.as_deref().map(OsStr::new) else { continue };
+            if !stands(link) || !stands(target) {
+                continue;
+            }
+            linked.links.insert(link);
+            *linked.libraries.entry(target).or_default() |= !link.as_bytes().ends_with(b".so");
+        }
+        // Links to links.
+        linked.libraries.retain(|name, _| !linked.links.contains(name));
+        linked
+    }
+
+    fn has(&self, name: &OsStr) -> bool {
+        self.links.contains(name) || self.libraries.contains_key(name)
+    }
+
+    /// The names that programs ask for.
+    fn names(&self) -> impl Iterator<Item = &'n [u8]> {
+        let own = self.libraries.iter().filter(|(_, has_soname)| !**has_soname).map(|(name, _)| *name);
+        self.links.iter().copied().chain(own).map(OsStr::as_bytes)
+    }
+}
+
+/// The files of a directory.
 struct Files<'r> {
     root: &'r Root,
     dir: &'r str,
     handle: Option<OwnedFd>,
-    came: &'r Came,
-    /// By name.
-    known: HashMap<OsString, Option<(bool, Library)>>,
 }
 
 /// Flags and SONAME.
@@ -272,23 +340,7 @@ type Library = (u32, Option<Vec<u8>>);
 
 impl Files<'_> {
     /// Whether a name is a link, and what it leads to; `None` for what is no library.
-    fn identify(&mut self, name: &OsStr) -> Option<(bool, Library)> {
-        if let Some(known) = self.known.get(name) {
-            return known.clone();
-        }
-        // So that a link which leads to itself ends.
-        self.known.insert(name.to_owned(), None);
-        // What we have made ourselves need not be asked for.
-        let beside = self.came.get(name).and_then(Option::as_ref).filter(|target| !target.contains('/'));
-        let found = match beside {
-            Some(target) => self.identify(OsStr::new(target)).map(|(_, library)| (true, library)),
-            None => self.look(name),
-        };
-        self.known.insert(name.to_owned(), found.clone());
-        found
-    }
-
-    fn look(&self, name: &OsStr) -> Option<(bool, Library)> {
+    fn identify(&self, name: &OsStr) -> Option<(bool, Library)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = rustix::fs::openat(self.handle.as_ref()?, name, flags, Mode::empty()).ok()?;
         let is_link = FileType::from_raw_mode(rustix::fs::fstat(&own).ok()?.st_mode).is_symlink();
@@ -346,5 +398,5 @@ fn add_to_musl(root: &Root, path: &str, dirs: &[String]) -> io::Result<()> {
     }
     let line_end = if held.ends_with('\n') || held.is_empty() { "" } else { "\n" };
     let text = format!("{held}{line_end}{more}");
-    root.make_place(Path::new(path))?.write(text.as_bytes(), FILE_MODE)
+    root.make_place(Path::new(path))?.replace(&|out| out.write_all(text.as_bytes()), FILE_MODE)
 }

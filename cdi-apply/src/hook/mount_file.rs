@@ -5,7 +5,7 @@
 //! through a handle.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::root::{Place, Root, path_of, reopen};
+use super::root::{Place, Root, Writing, fill, path_of, reopen};
 
 /// What each mount of ours is.
 pub(super) const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
@@ -49,17 +49,17 @@ impl Target {
         Ok(Self { dir: place, under, name: name.to_owned(), file })
     }
 
-    /// Mounts a file that holds these bytes over it, read-only.
+    /// Mounts a file with what is written over it, read-only.
     ///
     /// # Errors
     /// The mounts are refused, as they are without CAP_SYS_ADMIN.
-    pub fn cover(&self, bytes: &[u8]) -> io::Result<()> {
+    pub fn cover(&self, write: Writing<'_>) -> io::Result<()> {
         if is_shared(&self.under)? {
             return Err(io::Error::other("what is mounted there would show outside the container"));
         }
         rustix::mount::mount("tmpfs", path_of(&self.under), "tmpfs", SAFE, Some(TMPFS))?;
         let top = self.open_dir();
-        let done = top.as_ref().map_err(|error| *error).map_err(io::Error::from).and_then(|top| self.bind(top, bytes));
+        let done = top.as_ref().map_err(|error| *error).map_err(io::Error::from).and_then(|top| self.bind(top, write));
         // Whatever happened, the directory's own files must show again.
         let gone = top.and_then(|top| rustix::mount::unmount(path_of(&top), UnmountFlags::DETACH));
         done.and(gone.map_err(io::Error::from))
@@ -70,10 +70,10 @@ impl Target {
         rustix::fs::openat(&self.dir.dir, &self.dir.name, HANDLE | OFlags::DIRECTORY, Mode::empty())
     }
 
-    fn bind(&self, top: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    fn bind(&self, top: &OwnedFd, write: Writing<'_>) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(top, &self.name, flags, Mode::from_raw_mode(0o444))?);
-        file.write_all(bytes)?;
+        let file = File::from(rustix::fs::openat(top, &self.name, flags, Mode::from_raw_mode(0o444))?);
+        fill(&file, write)?;
         let source = rustix::fs::openat(top, &self.name, HANDLE, Mode::empty())?;
         rustix::mount::mount_bind(path_of(&source), path_of(&self.file))?;
         // The handle on the file is below the mount; the way through the directory leads to what was mounted.

@@ -8,13 +8,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat,
+    AtFlags, CWD, Dir, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat,
 };
 use rustix::io::Errno;
 
@@ -23,8 +23,15 @@ use crate::path_names::{MAX_LINKS, names};
 
 /// Directories that are made for what is put into them.
 const DIR_MODE: RawMode = 0o755;
+/// Bytes that are written at once.
+const BUFFER: usize = 32 << 10;
+/// Overlay file systems (linux/magic.h).
+const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 /// A path, and nothing behind it: no device is set going, no FIFO waited for.
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// What writes a file.
+pub type Writing<'w> = &'w dyn Fn(&mut dyn Write) -> io::Result<()>;
 
 /// Who goes from name to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,20 +180,26 @@ impl Place {
         Ok(rustix::fs::openat(&self.dir, &self.name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty())?)
     }
 
-    /// Makes a file there hold these bytes, unless it does: beside what stands there, then in its place.
+    /// Makes a file there hold these bytes, unless it does: at once if none stands there, which is half the work.
+    /// A hook that is killed may then leave one that is too short, until the next start.
     ///
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
     pub fn write(&self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
-        if self.holds(bytes) { Ok(()) } else { self.replace(bytes, mode) }
+        let write = |out: &mut dyn Write| out.write_all(bytes);
+        match self.create(&self.name, &write, mode) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if !self.holds(bytes) => self.replace(&write, mode),
+            _ => Ok(()),
+        }
     }
 
-    /// The same, where it is known that it does not.
+    /// Makes a file there hold what is written: beside what stands there, then in its place.
     ///
     /// # Errors
     /// As [`Place::write`].
-    pub fn replace(&self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
-        self.exchange(|beside| self.write_beside(beside, bytes, mode))
+    pub fn replace(&self, write: Writing<'_>, mode: RawMode) -> io::Result<()> {
+        self.exchange(|beside| self.create(beside, write, mode))
     }
 
     /// Has something made under a name beside, and puts that in its place.
@@ -197,20 +210,26 @@ impl Place {
         let remove = || _ = rustix::fs::unlinkat(&self.dir, &beside, AtFlags::empty());
         // What a hook that was killed has left behind.
         remove();
-        make(&beside).and_then(|()| Ok(self.put(&beside)?)).inspect_err(|_| remove())
+        make(&beside)?;
+        self.put(&beside).inspect_err(|_| remove()).map_err(io::Error::from)
     }
 
     /// Puts what stands beside in its place. Exchanged first and removed then: a file that is renamed over another is
-    /// written to the disk at once by ext4 (`auto_da_alloc`, ext4(5)), which takes longer than all else here.
+    /// written to the disk at once by ext4 (`auto_da_alloc`, ext4(5)), which takes longer than all else here. But in an
+    /// overlay an exchange copies the image's file first (ovl_rename of the kernel), which a rename does not.
     fn put(&self, beside: &OsStr) -> Result<(), Errno> {
-        let is_dir = self.stat().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
-        if is_dir {
-            return Err(Errno::ISDIR);
+        let exchange = || rustix::fs::renameat_with(&self.dir, beside, &self.dir, &self.name, RenameFlags::EXCHANGE);
+        match self.stat() {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => Err(Errno::ISDIR),
+            Ok(_) if !self.is_in_overlay() && exchange().is_ok() => {
+                rustix::fs::unlinkat(&self.dir, beside, AtFlags::empty())
+            }
+            _ => rustix::fs::renameat(&self.dir, beside, &self.dir, &self.name),
         }
-        match rustix::fs::renameat_with(&self.dir, beside, &self.dir, &self.name, RenameFlags::EXCHANGE) {
-            Ok(()) => rustix::fs::unlinkat(&self.dir, beside, AtFlags::empty()),
-            Err(_) => rustix::fs::renameat(&self.dir, beside, &self.dir, &self.name),
-        }
+    }
+
+    fn is_in_overlay(&self) -> bool {
+        rustix::fs::fstatfs(&self.dir).is_ok_and(|file_system| file_system.f_type == OVERLAY_MAGIC)
     }
 
     fn holds(&self, bytes: &[u8]) -> bool {
@@ -218,11 +237,11 @@ impl Place {
         limited::read(file, bytes.len()).is_ok_and(|held| held == bytes)
     }
 
-    fn write_beside(&self, beside: &OsStr, bytes: &[u8], mode: RawMode) -> io::Result<()> {
+    fn create(&self, name: &OsStr, write: Writing<'_>, mode: RawMode) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&self.dir, beside, flags, Mode::RUSR | Mode::WUSR)?);
-        file.write_all(bytes)?;
-        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
+        let file = File::from(rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?);
+        let filled = fill(&file, write).and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?));
+        filled.inspect_err(|_| _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))
     }
 
     /// Makes a link there that says `target`, which is not looked at.
@@ -236,6 +255,13 @@ impl Place {
             made => Ok(made?),
         }
     }
+}
+
+/// Has a file written, in few system calls.
+pub(super) fn fill(file: &File, write: Writing<'_>) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    write(&mut out)?;
+    out.flush()
 }
 
 /// Opens a regular file that a handle was found for: nothing can take its place in between, and no device is opened.

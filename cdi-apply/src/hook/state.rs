@@ -7,11 +7,31 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::bundle::CONFIG;
-use crate::document::{Document, MAX_BYTES};
+use crate::document::MAX_BYTES;
 use crate::limited;
+
+/// What we read of the state; all else is passed over unread.
+#[derive(Deserialize)]
+struct State {
+    #[serde(default)]
+    bundle: PathBuf,
+    /// crun's word.
+    root: Option<PathBuf>,
+}
+
+/// What we read of a config.json, which has tens of KiB with a driver in it.
+#[derive(Deserialize)]
+struct Config {
+    root: ConfigRoot,
+}
+
+#[derive(Deserialize)]
+struct ConfigRoot {
+    path: PathBuf,
+}
 
 /// A state that leads to no root.
 #[derive(Debug, thiserror::Error)]
@@ -43,19 +63,17 @@ pub fn root(stdin: impl Read) -> Result<PathBuf, StateError> {
         move |source| StateError::Io { path, source }
     };
     let bytes = limited::read(stdin, MAX_BYTES).map_err(cannot(Path::new("the state on stdin")))?;
-    let state: Value = serde_json::from_slice(&bytes).map_err(|_| StateError::Nowhere)?;
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let bundle = text(&state, "bundle").filter(|bundle| bundle.starts_with('/')).ok_or(StateError::Nowhere)?;
-    let root = match text(&state, "root") {
+    let state: State = serde_json::from_slice(&bytes).map_err(|_| StateError::Nowhere)?;
+    let bundle = Some(state.bundle).filter(|bundle| bundle.is_absolute()).ok_or(StateError::Nowhere)?;
+    let root = match state.root {
         Some(root) => root,
         None => {
-            let path = Path::new(&bundle).join(CONFIG);
-            let file = File::open(&path).map_err(cannot(&path))?;
-            let config = limited::read(file, MAX_BYTES).map_err(cannot(&path))?;
-            let config = Document::parse(&config).map_err(|error| cannot(&path)(io::Error::other(error)))?;
-            config.value.get("root").and_then(|root| text(root, "path")).ok_or(StateError::Nowhere)?
+            let path = bundle.join(CONFIG);
+            let config = File::open(&path).and_then(|file| limited::read(file, MAX_BYTES));
+            let config: Result<Config, _> = serde_json::from_slice(&config.map_err(cannot(&path))?);
+            config.map_err(|error| cannot(&path)(error.into()))?.root.path
         }
     };
-    let root = Path::new(&bundle).join(root);
+    let root = bundle.join(root);
     if root == Path::new("/") { Err(StateError::Host) } else { Ok(root) }
 }
