@@ -261,16 +261,20 @@ fn starts(host: &Host, rootfs: &Path, work: &Path, place: &str) -> anyhow::Resul
             ("all edits, the hook", &hook, vec![runc.display().to_string()]),
             ("by cdi-runtime", &variable, ["sh", "-c", &own, "sh"].map(str::to_owned).to_vec()),
         ];
-        let mut measure = Command::new(host.programs.join("spawn-cost"));
-        measure.arg(START_ROUNDS);
-        for (index, (_, dir, program)) in rows.iter().enumerate() {
-            let again = format!("{}; cp ../before.json ../config.json 2>/dev/null; true", restore(dir));
-            measure.args((index > 0).then_some("--")).args(["--before", &again]).args(program);
-            measure.args(["--root", &state, "run", "--bundle"]).arg(dir).arg("cdi-start");
-        }
-        let printed = build::output(&mut measure)?;
         println!("{} run true, {libraries} libraries more, root {place}: {COLUMNS}", runc.display());
-        rows.iter().zip(printed.lines()).for_each(|((name, ..), line)| println!("{name:34} {line}"));
+        // The last one by itself: what its 150 mounts leave to be taken down falls to the next start.
+        let (by_runc, by_wrapper) = rows.split_at(rows.len() - 1);
+        for rows in [by_runc, by_wrapper] {
+            let mut measure = Command::new(host.programs.join("spawn-cost"));
+            measure.arg(START_ROUNDS);
+            for (index, (_, dir, program)) in rows.iter().enumerate() {
+                let again = format!("{}; cp ../before.json ../config.json 2>/dev/null; true", restore(dir));
+                measure.args((index > 0).then_some("--")).args(["--before", &again]).args(program);
+                measure.args(["--root", &state, "run", "--bundle"]).arg(dir).arg("cdi-start");
+            }
+            let printed = build::output(&mut measure)?;
+            rows.iter().zip(printed.lines()).for_each(|((name, ..), line)| println!("{name:34} {line}"));
+        }
     }
     Ok(())
 }
