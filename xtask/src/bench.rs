@@ -35,7 +35,7 @@ struct Cost {
     least: f64,
     median: f64,
     greatest: f64,
-    peak_kib: u64,
+    peak_kib: f64,
     /// What it takes more than the command before it, in the mean, and the standard error of that.
     added: f64,
     error: f64,
@@ -140,8 +140,7 @@ fn measure(programs: &Path, rounds: &str, commands: &[Vec<String>]) -> anyhow::R
 
 fn parse_cost(line: &str) -> Option<Cost> {
     let fields: Option<Vec<f64>> = line.split('\t').map(|field| field.parse().ok()).collect();
-    let [least, median, greatest, _, added, error] = *fields?.as_slice() else { return None };
-    let peak_kib = line.split('\t').nth(3)?.parse().ok()?;
+    let [least, median, greatest, peak_kib, added, error] = *fields?.as_slice() else { return None };
     let [least, median, greatest, added, error] = [least, median, greatest, added, error].map(|micros| micros / 1000.0);
     Some(Cost { least, median, greatest, peak_kib, added, error })
 }

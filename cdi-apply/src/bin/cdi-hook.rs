@@ -63,7 +63,7 @@ fn run() -> anyhow::Result<()> {
             root.with_context(|| format!("cannot open the container's root {}", path.display()))?
         }
     };
-    // Before anything of the container is touched.
+    // Before anything of the container is changed.
     std::env::set_current_dir("/").context("cannot go to /")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let mount_points = || mount_points(&root).unwrap_or_default();

@@ -283,7 +283,12 @@ fn order(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
         (true, true) => Ordering::Equal,
         (false, false) => other.hwcap.cmp(&one.hwcap),
     };
-    compare_names(&other.name, &one.name).then_with(|| other.flags.cmp(&one.flags)).then_with(by_hwcaps)
+    by_name(one, other).then_with(by_hwcaps)
+}
+
+/// As far as names and flags tell.
+fn by_name(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
+    compare_names(&other.name, &one.name).then_with(|| other.flags.cmp(&one.flags))
 }
 
 /// glibc's `_dl_cache_libcmp`: runs of digits count as numbers, and digits come behind all else.

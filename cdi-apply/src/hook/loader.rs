@@ -267,15 +267,17 @@ fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry
     let flags = linked.libraries.keys().find_map(|name| files.identify(name)).map(|(_, (flags, _))| flags);
     let own = flags.map(|flags| linked.names().map(move |name| entry(flags, name, name)));
     let mut entries: Vec<Entry<'static>> = own.into_iter().flatten().collect();
-    // They are sorted.
-    let stands = |name: &[u8]| names.binary_search_by(|known| known.as_bytes().cmp(name)).is_ok();
     for name in names.iter().filter(|name| !linked.has(name)) {
         let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
         let soname = soname.unwrap_or_else(|| name.clone().into_vec());
         if is_link && soname != name.as_bytes() {
             entries.push(entry(flags, name.as_bytes(), name.as_bytes()));
         }
-        entries.push(entry(flags, &soname, if stands(&soname) { &soname } else { name.as_bytes() }));
+        entries.push(entry(
+            flags,
+            &soname,
+            if stands(names, OsStr::from_bytes(&soname)) { &soname } else { name.as_bytes() },
+        ));
     }
     // Of two files with a SONAME the later version counts.
     entries.sort_by(|one, other| {
@@ -284,6 +286,11 @@ fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry
     });
     entries.dedup_by(|one, other| (&one.name, one.flags) == (&other.name, other.flags));
     entries
+}
+
+/// Whether a name is among those of a directory, which are sorted.
+fn stands(names: &[OsString], name: &OsStr) -> bool {
+    names.binary_search_by(|known| (**known).cmp(name)).is_ok()
 }
 
 /// As ldconfig takes names: `lib…` or `ld-…`, with `.so` in it.
@@ -303,12 +310,10 @@ struct Linked<'n> {
 impl<'n> Linked<'n> {
     fn new(names: &'n [OsString], came: &'n Came) -> Self {
         let mut linked = Self { links: BTreeSet::new(), libraries: BTreeMap::new() };
-        let stands = |name: &OsStr| names.binary_search_by(|known| (**known).cmp(name)).is_ok();
         for (link, target) in came {
-            let Some(target) = target.as_deref().map(OsStr::new) else { continue };
-            if !stands(link) || !stands(target) {
-                continue;
-            }
+            let target =
+                target.as_deref().map(OsStr::new).filter(|target| stands(names, link) && stands(names, target));
+            let Some(target) = target else { continue };
             linked.links.insert(link);
             *linked.libraries.entry(target).or_default() |= !link.as_bytes().ends_with(b".so");
         }

@@ -23,7 +23,9 @@ const INIT: &str = "runc:[2:INIT]";
 /// The root of the container, if runc's init has started us to do these operations in it.
 #[expect(clippy::disallowed_methods, reason = "the process's own directory, and what procfs says of its parent")]
 pub fn root(operations: &[HookOperation]) -> Option<Root> {
-    is_parent().ok().filter(|is_parent| *is_parent)?;
+    if !is_parent().unwrap_or(false) {
+        return None;
+    }
     let dir = std::env::current_dir().ok().filter(|dir| dir != Path::new("/"))?;
     let root = Root::open(&dir, Resolver::Kernel).ok()?;
     let is_mounted = |path: PathBuf| root.find(&path).is_ok_and(|found| is_mount(&found));

@@ -5,7 +5,6 @@
 //! and all else goes through a small buffer. In a new container memory is dear: each page that a process touches first
 //! is cleared and charged to the container, which takes longer than to read what comes into it.
 
-use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::ops::Range;
 
@@ -13,8 +12,8 @@ use cdi_gen::facts::elf::ReadAt;
 
 use super::{
     Added, CacheError, ENDIAN, ENDIAN_AT, EXTENSION, EXTENSIONS_AT, EXTENSIONS_MAGIC, Entry, HWCAPS_TAG, MAX_BYTES,
-    MAX_EXTENSIONS, MAX_NAME, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, PATH_AT, STRINGS_SIZE_AT, Strings,
-    compare_names, entry_of, number, order, string, word,
+    MAX_EXTENSIONS, MAX_NAME, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, PATH_AT, STRINGS_SIZE_AT, Strings, by_name,
+    entry_of, number, order, string, word,
 };
 
 /// Entries that are copied at once, and bytes of strings.
@@ -284,10 +283,6 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         }
         if all_stand { Ok(()) } else { Err(unfit()) }
     }
-}
-
-fn by_name(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
-    compare_names(&other.name, &one.name).then_with(|| other.flags.cmp(&one.flags))
 }
 
 fn set(bytes: &mut [u8], at: usize, value: u32) -> io::Result<()> {
