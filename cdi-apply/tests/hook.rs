@@ -6,9 +6,9 @@
     reason = "tests set up files and stop at the first surprise"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -335,6 +335,20 @@ fn caches_of_each_layout_are_read() {
     assert_eq!(Cache::parse(&big), Err(ld_cache::CacheError::ByteOrder));
 }
 
+fn updated<'c>(cache: &Cache<'c>, added: &Added<'c>) -> Cache<'c> {
+    let mut cache = cache.clone();
+    cache.update(added.clone(), &[]);
+    cache
+}
+
+/// What comes of a file whose strings are copied first.
+fn inserted_around(bytes: &[u8], added: &Added<'_>) -> Option<Vec<u8>> {
+    let mut out = Cursor::new(Vec::new());
+    ld_cache::copy_strings(bytes, bytes.len(), &mut out).ok()?;
+    Insertion::around(bytes, bytes.len(), added).unwrap()?.write_around(&mut out).unwrap();
+    Some(out.into_inner())
+}
+
 /// What is put into a file as it stands is what a file that was read and written anew has.
 #[test]
 fn entries_are_put_into_a_real_cache_as_it_stands() {
@@ -355,9 +369,14 @@ fn entries_are_put_into_a_real_cache_as_it_stands() {
         let mut out = Vec::new();
         insertion.write(&mut out).map(|()| (insertion.is_empty(), out)).ok()
     };
+    let around = inserted_around(&bytes, &added).unwrap();
+    assert_eq!(Cache::parse(&around), Ok(updated(&cache, &added)));
+    // Room that is left is no end of the strings.
+    let third = Added { first: of("/third"), ..Added::default() };
+    let (_, again) = inserted(&around, &third).unwrap();
+    assert_eq!(Cache::parse(&again), Ok(updated(&updated(&cache, &added), &third)));
     let (is_empty, more) = inserted(&bytes, &added).unwrap();
-    let mut expected = cache.clone();
-    expected.update(added.clone(), &[]);
+    let expected = updated(&cache, &added);
     assert_eq!(Cache::parse(&more), Ok(expected.clone()));
     assert_eq!((is_empty, expected.entries.len()), (false, cache.entries.len() + 2 * names.len()));
     // As this would be written anew, but for strings that others have too.
@@ -385,10 +404,10 @@ fn extensions_move_with_the_strings() {
     let insertion = Insertion::new(bytes, bytes.len(), &added).unwrap().unwrap();
     let mut inserted = Vec::new();
     insertion.write(&mut inserted).unwrap();
-    let mut expected = Cache::parse(bytes).unwrap();
-    assert!(expected.entries.iter().any(|entry| entry.hwcap != 0));
-    expected.update(added, &[]);
-    assert_eq!(Cache::parse(&inserted), Ok(expected));
+    let cache = Cache::parse(bytes).unwrap();
+    assert!(cache.entries.iter().any(|entry| entry.hwcap != 0));
+    assert_eq!(Cache::parse(&inserted), Ok(updated(&cache, &added)));
+    assert_eq!(Cache::parse(&inserted_around(bytes, &added).unwrap()), Ok(updated(&cache, &added)));
 }
 
 #[test]
@@ -441,31 +460,50 @@ fn the_libraries_of_a_new_directory_come_first() {
     assert_eq!(image.cached(), expected);
 }
 
-/// A cache that is not read whole.
-#[test]
-fn a_long_cache_keeps_all_that_it_has() {
-    let image = Image::new();
-    let entry = |name: String, dir: &str| Entry {
-        flags: 0x0303,
-        path: format!("{dir}/{name}").into_bytes().into(),
-        name: name.into_bytes().into(),
-        ..Entry::default()
-    };
-    let held = (0..5_000).map(|index| entry(format!("libheld{index}.so.1"), "/usr/lib")).collect();
+/// A cache with libraries of the image's own.
+fn cache_of(libraries: usize) -> Cache<'static> {
+    let held = (0..libraries).map(|index| entry(&format!("libheld{index}.so.1"), "/usr/lib")).collect();
     let mut cache = Cache::default();
     cache.update(Added { last: held, ..Added::default() }, &[]);
-    let bytes = cache.to_bytes().unwrap();
-    assert!(bytes.len() > 256 << 10);
-    image.write("etc/ld.so.cache", &bytes);
-    image.library("drv/libcuda.so.1", "libcuda.so.1");
-    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
-    let written = fs::read(image.path("etc/ld.so.cache")).unwrap();
-    cache.update(Added { first: vec![entry("libcuda.so.1".to_owned(), "/drv")], ..Added::default() }, &[]);
-    assert_eq!(Cache::parse(&written), Ok(cache));
-    // A restart changes nothing, as in a short one.
-    let before = image.snapshot();
-    assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
-    assert_eq!(image.snapshot(), before);
+    cache
+}
+
+fn entry(name: &str, dir: &str) -> Entry<'static> {
+    let path = format!("{dir}/{name}").into_bytes().into();
+    Entry { flags: 0x0303, name: name.as_bytes().to_vec().into(), path, ..Entry::default() }
+}
+
+/// Caches that are not read whole, and of those the one that is copied while links are made, which leaves room.
+#[test]
+fn a_long_cache_keeps_all_that_it_has() {
+    for (held, new, leaves_room) in [(5_000, 1, false), (10_000, 1, true), (10_000, 600, false)] {
+        let image = Image::new();
+        let mut cache = cache_of(held);
+        let bytes = cache.to_bytes().unwrap();
+        image.write("etc/ld.so.cache", &bytes);
+        let names: Vec<String> = (0..new).map(|index| format!("libcuda{index}.so.1")).collect();
+        names.iter().for_each(|name| image.library(&format!("drv/{name}"), name));
+        assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+        let written = fs::read(image.path("etc/ld.so.cache")).unwrap();
+        let first = names.iter().map(|name| entry(name, "/drv")).collect();
+        cache.update(Added { first, ..Added::default() }, &[]);
+        assert!(Cache::parse(&written) == Ok(cache), "{held} {new}");
+        assert_eq!(written.len() > bytes.len() + new * 100, leaves_room, "{held} {new}");
+        let listed =
+            Command::new("/sbin/ldconfig").arg("-p").arg("-C").arg(image.path("etc/ld.so.cache")).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert_eq!(listed.matches(" => /").count(), held + new);
+        assert_eq!(listed.matches("(libc6,x86-64) => /drv/libcuda").count(), new);
+        // A restart changes nothing, as in a short one, and nothing is left beside.
+        let before = image.snapshot();
+        assert_eq!(image.run(&[dir("/drv")]), [""; 0]);
+        assert!(image.snapshot() == before);
+        let beside = fs::read_dir(image.path("etc")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(
+            beside.collect::<BTreeSet<_>>(),
+            ["ld.so.cache", "ld.so.conf", "ld.so.conf.d"].map(Into::into).into()
+        );
+    }
 }
 
 #[test]
@@ -767,17 +805,20 @@ fn in_an_overlay_nothing_is_left_behind() {
 fn in_a_read_only_root_the_loader_gets_a_cache_that_is_mounted() {
     let image = Image::new();
     image.library("drv/libcuda.so.580.1", "libcuda.so.1");
-    image.write("etc/ld.so.cache", Cache::default().to_bytes().unwrap());
     let before = "mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs";
     let args = "--symlink libcuda.so.580.1 /drv/libcuda.so.1 --library-dir /drv";
     let after = "ls -A rootfs/etc; /sbin/ldconfig -p -C rootfs/etc/ld.so.cache | tail -n 1; grep -c tmpfs.*rootfs /proc/self/mounts";
-    let Some((stdout, stderr)) = in_own_mounts(&image, before, args, after) else { return };
-    assert_eq!(stdout, "ld.so.cache\n\tlibcuda.so.1 (libc6,x86-64) => /drv/libcuda.so.580.1\n1\n");
-    assert_eq!(
-        stderr,
-        "cdi-hook: /drv/libcuda.so.1: Read-only file system (os error 30); the container starts without\n"
-    );
-    assert_eq!(fs::read(image.path("etc/ld.so.cache")).unwrap(), Cache::default().to_bytes().unwrap());
+    for held in [0, 10_000] {
+        let bytes = cache_of(held).to_bytes().unwrap();
+        image.write("etc/ld.so.cache", &bytes);
+        let Some((stdout, stderr)) = in_own_mounts(&image, before, args, after) else { return };
+        assert_eq!(stdout, "ld.so.cache\n\tlibcuda.so.1 (libc6,x86-64) => /drv/libcuda.so.580.1\n1\n");
+        assert_eq!(
+            stderr,
+            "cdi-hook: /drv/libcuda.so.1: Read-only file system (os error 30); the container starts without\n"
+        );
+        assert!(fs::read(image.path("etc/ld.so.cache")).unwrap() == bytes);
+    }
 }
 
 /// The real procfs, with a file over the parameters that stands for a driver's; the mount over it is not procfs's.

@@ -18,6 +18,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 
 use super::ld_cache::{self, Added, Cache, CacheError, Entry, Insertion, compare_names};
+use super::long_cache::Ahead;
 use super::mount_file::Target;
 use super::root::{Root, Writing, reopen};
 use crate::limited;
@@ -83,9 +84,19 @@ impl Libraries {
 /// Files, and links with what they say.
 pub type Came = BTreeMap<OsString, Option<String>>;
 
+/// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
+pub fn begin(root: &Root) -> Option<Ahead> {
+    root.find(Path::new(DROP_IN)).is_err().then(|| Ahead::start(root, Path::new(CACHE)).ok()?).flatten()
+}
+
 /// Makes the loader find the libraries. Of a directory of the image's own, which alone they are in, it takes what
 /// `mount_points` tells of.
-pub fn add(root: &Root, mut libraries: Libraries, mount_points: impl FnOnce() -> Vec<String>) -> Vec<Trouble> {
+pub fn add(
+    root: &Root,
+    mut libraries: Libraries,
+    ahead: Option<Ahead>,
+    mount_points: impl FnOnce() -> Vec<String>,
+) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut tell = |path: &str, done: io::Result<()>| {
         troubles.extend(done.err().map(|error| Trouble { path: path.to_owned(), error }));
@@ -108,7 +119,7 @@ pub fn add(root: &Root, mut libraries: Libraries, mount_points: impl FnOnce() ->
     // For an ldconfig that runs in the container, which cannot be where that cannot write.
     let read_only = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     tell(DROP_IN, write_drop_in(root, &unknown).or_else(|error| if read_only(&error) { Ok(()) } else { Err(error) }));
-    tell(CACHE, update_cache(root, &libraries, &before, &known));
+    tell(CACHE, update_cache(root, &libraries, ahead, &before, &known));
     troubles
 }
 
@@ -175,17 +186,29 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
     root.make_place(Path::new(DROP_IN))?.write(text.as_bytes(), FILE_MODE)?;
     let configuration = root.make_place(Path::new(CONFIGURATION))?;
     if configuration.stat().is_err() {
-        configuration.replace(&|out| out.write_all(INCLUDE_ALL.as_bytes()), FILE_MODE)?;
+        configuration.write(INCLUDE_ALL.as_bytes(), FILE_MODE)?;
     }
     Ok(())
 }
 
 // Cache
 
-fn update_cache(root: &Root, libraries: &Libraries, before: &[String], known: &BTreeSet<String>) -> io::Result<()> {
+fn update_cache(
+    root: &Root,
+    libraries: &Libraries,
+    ahead: Option<Ahead>,
+    before: &[String],
+    known: &BTreeSet<String>,
+) -> io::Result<()> {
     let is_ours = |dir: &&String| !known.contains(dir.as_str());
     let mut gone: Vec<&[u8]> = before.iter().filter(is_ours).map(String::as_bytes).collect();
     let added = found(root, libraries, known)?;
+    if let Some(ahead) = ahead
+        && gone.is_empty()
+        && ahead.insert(&added, FILE_MODE)?
+    {
+        return Ok(());
+    }
     let held = match root.read_file(Path::new(CACHE)) {
         Ok(file) => {
             let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);

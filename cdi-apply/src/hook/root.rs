@@ -134,7 +134,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.find(path)?, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
-        for entry in Dir::read_from(&opened)?.take(most) {
+        for entry in Dir::new(opened)?.take(most) {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if !matches!(name.as_bytes(), b"." | b"..") && wanted(name) {
@@ -185,12 +185,15 @@ impl Place {
     ///
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
-    pub fn write(&self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
+    pub fn write(self, bytes: &[u8], mode: RawMode) -> io::Result<()> {
         let write = |out: &mut dyn Write| out.write_all(bytes);
-        match self.create(&self.name, &write, mode) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) if !self.holds(bytes) => self.replace(&write, mode),
-            _ => Ok(()),
+        match self.create(&self.name) {
+            Ok(file) => fill(&file, &write)
+                .and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?))
+                .inspect_err(|_| self.remove(&self.name)),
+            Err(Errno::EXIST) if self.holds(bytes) => Ok(()),
+            Err(Errno::EXIST) => self.replace(&write, mode),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -198,32 +201,49 @@ impl Place {
     ///
     /// # Errors
     /// As [`Place::write`].
-    pub fn replace(&self, write: Writing<'_>, mode: RawMode) -> io::Result<()> {
-        self.exchange(|beside| self.create(beside, write, mode))
+    pub fn replace(self, write: Writing<'_>, mode: RawMode) -> io::Result<()> {
+        let draft = self.draft()?;
+        fill(&draft.file, write)?;
+        draft.put(mode)
     }
 
-    /// Has something made under a name beside, and puts that in its place.
-    fn exchange(&self, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
+    /// An empty file beside, to be put there.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn draft(self) -> io::Result<Draft> {
+        let beside = self.clear_beside();
+        let file = self.create(&beside)?;
+        Ok(Draft { place: self, beside, file })
+    }
+
+    /// The name of what is beside, with nothing there: a hook that was killed may have left something.
+    fn clear_beside(&self) -> OsString {
         let mut beside = OsString::from(".");
         beside.push(&self.name);
         beside.push(".cdi-hook");
-        let remove = || _ = rustix::fs::unlinkat(&self.dir, &beside, AtFlags::empty());
-        // What a hook that was killed has left behind.
-        remove();
-        make(&beside)?;
-        self.put(&beside).inspect_err(|_| remove()).map_err(io::Error::from)
+        self.remove(&beside);
+        beside
     }
 
-    /// Puts what stands beside in its place. Exchanged first and removed then: a file that is renamed over another is
-    /// written to the disk at once by ext4 (`auto_da_alloc`, ext4(5)), which takes longer than all else here. But in an
-    /// overlay an exchange copies the image's file first (ovl_rename of the kernel), which a rename does not.
-    fn put(&self, beside: &OsStr) -> Result<(), Errno> {
+    fn remove(&self, name: &OsStr) {
+        let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
+    fn create(&self, name: &OsStr) -> Result<File, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+
+    /// Puts what is beside in its place; what was there is beside then, or gone. Mostly exchanged: a file that is renamed
+    /// over another is written to the disk at once by ext4 (`auto_da_alloc`, ext4(5)), which takes longer than all else
+    /// here. But in an overlay an exchange copies the image's file first (ovl_rename of the kernel), which a rename does
+    /// not.
+    fn exchange(&self, beside: &OsStr) -> Result<(), Errno> {
         let exchange = || rustix::fs::renameat_with(&self.dir, beside, &self.dir, &self.name, RenameFlags::EXCHANGE);
         match self.stat() {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => Err(Errno::ISDIR),
-            Ok(_) if !self.is_in_overlay() && exchange().is_ok() => {
-                rustix::fs::unlinkat(&self.dir, beside, AtFlags::empty())
-            }
+            Ok(_) if !self.is_in_overlay() && exchange().is_ok() => Ok(()),
             _ => rustix::fs::renameat(&self.dir, beside, &self.dir, &self.name),
         }
     }
@@ -237,13 +257,6 @@ impl Place {
         limited::read(file, bytes.len()).is_ok_and(|held| held == bytes)
     }
 
-    fn create(&self, name: &OsStr, write: Writing<'_>, mode: RawMode) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?);
-        let filled = fill(&file, write).and_then(|()| Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?));
-        filled.inspect_err(|_| _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))
-    }
-
     /// Makes a link there that says `target`, which is not looked at.
     ///
     /// # Errors
@@ -251,9 +264,41 @@ impl Place {
     pub fn link(&self, target: &OsStr) -> io::Result<()> {
         match rustix::fs::symlinkat(target, &self.dir, &self.name) {
             Err(Errno::EXIST) if self.read_link().is_ok_and(|known| known == target) => Ok(()),
-            Err(Errno::EXIST) => self.exchange(|beside| Ok(rustix::fs::symlinkat(target, &self.dir, beside)?)),
+            Err(Errno::EXIST) => {
+                let beside = self.clear_beside();
+                let put = rustix::fs::symlinkat(target, &self.dir, &beside).and_then(|()| self.exchange(&beside));
+                self.remove(&beside);
+                Ok(put?)
+            }
             made => Ok(made?),
         }
+    }
+}
+
+/// A file that comes to its place when it is whole.
+#[derive(Debug)]
+pub struct Draft {
+    place: Place,
+    beside: OsString,
+    /// The file.
+    pub file: File,
+}
+
+impl Draft {
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or a directory stands there.
+    pub fn put(self, mode: RawMode) -> io::Result<()> {
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
+        Ok(self.place.exchange(&self.beside)?)
+    }
+}
+
+impl Drop for Draft {
+    /// What is beside goes: what the file has replaced, or itself.
+    fn drop(&mut self) {
+        self.place.remove(&self.beside);
     }
 }
 

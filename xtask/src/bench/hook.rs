@@ -25,7 +25,7 @@ const AIM: f64 = 3.0;
 /// How the hook's program compares with `/bin/true`.
 const START_LIMIT: f64 = 1.0;
 const LIBRARIES: usize = 20_000;
-const ROUNDS: &str = "400";
+const ROUNDS: &str = "800";
 const LIBRARY_DIR: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Measures all.

@@ -5,7 +5,7 @@
 //! and all else goes through a small buffer. In a new container memory is dear: each page that a process touches first
 //! is cleared and charged to the container, which takes longer than to read what comes into it.
 
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use cdi_gen::facts::elf::ReadAt;
@@ -19,6 +19,8 @@ use super::{
 /// Entries that are copied at once, and bytes of strings.
 const CHUNK_ENTRIES: usize = 2048;
 const CHUNK: usize = CHUNK_ENTRIES * NEW_ENTRY;
+/// Entries that there is room for in a file whose strings are copied first: a driver has some hundred names.
+const ROOM: usize = 512;
 /// What is read for a name; few are longer.
 const USUAL_NAME: usize = 128;
 /// Files of one name in a cache at most, and bytes of extensions: images have some few.
@@ -33,8 +35,21 @@ pub struct Insertion<'f, F: ?Sized> {
     /// Entries and before which of the file's they come, in order.
     entries: Vec<(usize, Raw)>,
     header: Vec<u8>,
+    /// Behind the entries, up to the strings.
+    gap: usize,
     /// New strings, and extensions.
     tail: Vec<u8>,
+}
+
+/// Copies the strings of a file to where they stand in one with room for more entries. Who does this before anybody knows
+/// what comes into the file has [`Insertion::write_around`] to do afterwards.
+///
+/// # Errors
+/// As reading and writing do; or the file is of another layout, or damaged.
+pub fn copy_strings(file: &(impl ReadAt + ?Sized), size: usize, out: &mut (impl Write + Seek)) -> io::Result<()> {
+    let (table, _) = Table::open(file, size)?;
+    out.seek(SeekFrom::Start((table.strings.start + ROOM * NEW_ENTRY) as u64))?;
+    table.copy_strings(&mut vec![0; CHUNK], out)
 }
 
 impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
@@ -44,21 +59,35 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
     /// # Errors
     /// As the file's.
     pub fn new(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Option<Self>> {
-        match Self::find(file, size, added) {
+        Self::unless_unfit(Self::find(file, size, added, None))
+    }
+
+    /// The same for a file whose strings were copied; `None` also if there is not room enough.
+    ///
+    /// # Errors
+    /// As the file's.
+    pub fn around(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Option<Self>> {
+        Self::unless_unfit(Self::find(file, size, added, Some(ROOM)))
+    }
+
+    fn unless_unfit(found: io::Result<Self>) -> io::Result<Option<Self>> {
+        match found {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
             found => found.map(Some),
         }
     }
 
-    fn find(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Self> {
+    fn find(file: &'f F, size: usize, added: &Added<'_>, room: Option<usize>) -> io::Result<Self> {
         let (file, header) = Table::open(file, size)?;
         let places = file.places(added)?;
-        let shift = places.len() * NEW_ENTRY;
+        let room = room.unwrap_or(places.len());
+        let gap = room.checked_sub(places.len()).ok_or_else(unfit)? * NEW_ENTRY;
+        let shift = room * NEW_ENTRY;
         let mut strings = Strings { start: file.strings.end + shift, ..Strings::default() };
         let entries: Option<Vec<_>> = places.iter().map(|(at, entry)| Some((*at, strings.entry(entry)?))).collect();
         let entries = entries.ok_or_else(unfit)?;
-        let strings_size = file.strings.len() + strings.bytes.len();
-        let mut this = Self { file, entries, header, tail: strings.bytes };
+        let strings_size = gap + file.strings.len() + strings.bytes.len();
+        let mut this = Self { file, entries, header, gap, tail: strings.bytes };
         this.set(NEW_MAGIC.len(), this.file.count + this.entries.len())?;
         this.set(STRINGS_SIZE_AT, strings_size)?;
         let extensions_at = word(&this.header, EXTENSIONS_AT).map_err(|_| unfit())?;
@@ -81,33 +110,44 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
     /// # Errors
     /// As reading and writing do; or the file is damaged.
     pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        out.write_all(&self.header)?;
         let mut buffer = vec![0; CHUNK];
+        self.write_entries(&mut buffer, out)?;
+        self.file.copy_strings(&mut buffer, out)?;
+        out.write_all(&self.tail)
+    }
+
+    /// Writes what belongs around the strings, which are there.
+    ///
+    /// # Errors
+    /// As [`Insertion::write`].
+    pub fn write_around(&self, out: &mut (impl Write + Seek)) -> io::Result<()> {
+        out.rewind()?;
+        self.write_entries(&mut vec![0; CHUNK], out)?;
+        out.seek_relative(i64::try_from(self.file.strings.len()).map_err(io::Error::other)?)?;
+        out.write_all(&self.tail)
+    }
+
+    fn write_entries(&self, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        out.write_all(&self.header)?;
         let mut from = 0;
         for (at, entry) in &self.entries {
-            self.copy_entries(from..*at, &mut buffer, out)?;
+            self.copy_entries(from..*at, buffer, out)?;
             out.write_all(entry)?;
             from = *at;
         }
-        self.copy_entries(from..self.file.count, &mut buffer, out)?;
-        for start in self.file.strings.clone().step_by(CHUNK) {
-            let chunk = buffer.get_mut(..CHUNK.min(self.file.strings.end - start)).unwrap_or_default();
-            self.file.read(chunk, start)?;
-            out.write_all(chunk)?;
-        }
-        out.write_all(&self.tail)
+        self.copy_entries(from..self.file.count, buffer, out)?;
+        out.write_all(&vec![0; self.gap])
     }
 
     /// Entries whose strings have moved.
     fn copy_entries(&self, range: Range<usize>, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        let shift = u32::try_from(self.entries.len() * NEW_ENTRY).map_err(io::Error::other)?;
+        let moving = self.file.moving(self.entries.len() * NEW_ENTRY + self.gap)?;
         for start in range.clone().step_by(CHUNK_ENTRIES) {
             let size = CHUNK_ENTRIES.min(range.end - start) * NEW_ENTRY;
             let chunk = buffer.get_mut(..size).unwrap_or_default();
             self.file.read(chunk, NEW_HEADER + start * NEW_ENTRY)?;
-            let fields = chunk.as_chunks_mut::<NEW_ENTRY>().0.iter_mut().map(|entry| entry.as_chunks_mut().0);
-            self.file
-                .move_strings(fields.flat_map(|fields| fields.get_mut(NAME_AT / 4..=PATH_AT / 4)).flatten(), shift)?;
+            let entries = chunk.as_chunks_mut().0.as_chunks_mut::<{ NEW_ENTRY / 4 }>().0.iter_mut();
+            moving.all(entries.map(|[_flags, name, path, ..]| [name, path]))?;
             out.write_all(chunk)?;
         }
         Ok(())
@@ -162,6 +202,15 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         Ok(())
     }
 
+    fn copy_strings(&self, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+        for start in self.strings.clone().step_by(CHUNK) {
+            let chunk = buffer.get_mut(..CHUNK.min(self.strings.end - start)).unwrap_or_default();
+            self.read(chunk, start)?;
+            out.write_all(chunk)?;
+        }
+        Ok(())
+    }
+
     /// An entry, but for its path.
     fn key(&self, at: usize) -> io::Result<Entry<'static>> {
         let raw = self.raw(at)?;
@@ -196,19 +245,20 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         let mut wanted: Vec<(bool, &Entry<'_>)> = added.first.iter().map(|entry| (true, entry)).collect();
         wanted.extend(added.last.iter().map(|entry| (false, entry)));
         wanted.sort_by(|(_, one), (_, other)| order(one, other));
+        let mut keys = Keys { table: self, latest: (usize::MAX, Entry::default()) };
         let (mut places, mut start) = (Vec::new(), 0);
         for (is_first, entry) in wanted {
-            start = self.start_of(entry, start)?;
+            start = keys.start_of(entry, start)?;
             let (mut place, mut is_held) = (start, false);
             for at in start..self.count {
-                let known = self.key(at)?;
-                if by_name(&known, entry).is_ne() {
+                let known = keys.at(at)?;
+                if by_name(known, entry).is_ne() {
                     break;
                 }
                 if at - start == MAX_SAME {
                     return Err(unfit());
                 }
-                let comes_before = if is_first { order(&known, entry).is_lt() } else { order(&known, entry).is_le() };
+                let comes_before = if is_first { order(known, entry).is_lt() } else { order(known, entry).is_le() };
                 place += usize::from(comes_before);
                 is_held |= self.path(at)? == *entry.path;
             }
@@ -223,24 +273,6 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         Ok(places)
     }
 
-    /// Where the entries of a name start, or would; not before `low`, behind which it mostly is not far.
-    fn start_of(&self, entry: &Entry<'_>, low: usize) -> io::Result<usize> {
-        let (mut low, mut high, mut step) = (low, self.count, 1);
-        while low < high {
-            let widening = low.checked_add(step - 1).filter(|at| *at < high);
-            let middle = widening.unwrap_or_else(|| low.midpoint(high));
-            if by_name(&self.key(middle)?, entry).is_lt() {
-                low = middle + 1;
-                step = step.saturating_mul(2);
-            } else {
-                high = middle;
-                // From here on by halves.
-                step = usize::MAX;
-            }
-        }
-        Ok(low)
-    }
-
     /// The extensions, moved; whatever they refer to stands among them or is a string.
     fn extensions(&self, range: Range<usize>, shift: usize, moved_to: usize) -> io::Result<Vec<u8>> {
         if range.start < self.strings.end || range.len() > MAX_EXTENSIONS_SIZE {
@@ -253,7 +285,7 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         if number(&bytes, 0) != Ok(EXTENSIONS_MAGIC) || count > MAX_EXTENSIONS {
             return Err(unfit());
         }
-        let shift = u32::try_from(shift).map_err(|_| unfit())?;
+        let moving = self.moving(shift)?;
         // What is moved for one must be nothing of another's.
         let mut taken = vec![(0, 8 + count * EXTENSION)];
         for at in (0..count).map(|index| 8 + index * EXTENSION) {
@@ -267,21 +299,68 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
             set(&mut bytes, at + 8, u32::try_from(moved_to + start).map_err(|_| unfit())?)?;
             let is_names = number(&bytes, at) == Ok(HWCAPS_TAG);
             let names = bytes.get_mut(start..end).ok_or_else(unfit)?.as_chunks_mut().0.iter_mut().filter(|_| is_names);
-            self.move_strings(names, shift)?;
+            moving.all(names.map(|name| [name]))?;
         }
         Ok(bytes)
     }
 
-    /// Changes the offsets of strings.
-    fn move_strings<'o>(&self, offsets: impl Iterator<Item = &'o mut [u8; 4]>, shift: u32) -> io::Result<()> {
-        let [start, end] = [self.strings.start, self.strings.end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+    fn moving(&self, by: usize) -> io::Result<Moving> {
+        let [start, size, by] = [self.strings.start, self.strings.len(), by].map(u32::try_from);
+        let (Ok(start), Ok(size), Ok(by)) = (start, size, by) else { return Err(unfit()) };
+        Ok(Moving { start, size, by })
+    }
+}
+
+/// Strings that move, all by as many bytes.
+struct Moving {
+    start: u32,
+    size: u32,
+    by: u32,
+}
+
+impl Moving {
+    /// Changes offsets, none of which may lead elsewhere.
+    fn all<'o, const N: usize>(&self, offsets: impl Iterator<Item = [&'o mut [u8; 4]; N]>) -> io::Result<()> {
         let mut all_stand = true;
-        for field in offsets {
+        for field in offsets.flatten() {
             let offset = u32::from_ne_bytes(*field);
-            all_stand &= (start..end).contains(&offset);
-            *field = offset.wrapping_add(shift).to_ne_bytes();
+            all_stand &= offset.wrapping_sub(self.start) < self.size;
+            *field = offset.wrapping_add(self.by).to_ne_bytes();
         }
         if all_stand { Ok(()) } else { Err(unfit()) }
+    }
+}
+
+/// Entries of a table, but for their paths. The latest one is kept: the next name's place is mostly the same.
+struct Keys<'t, F: ?Sized> {
+    table: &'t Table<'t, F>,
+    latest: (usize, Entry<'static>),
+}
+
+impl<F: ReadAt + ?Sized> Keys<'_, F> {
+    fn at(&mut self, at: usize) -> io::Result<&Entry<'static>> {
+        if self.latest.0 != at {
+            self.latest = (at, self.table.key(at)?);
+        }
+        Ok(&self.latest.1)
+    }
+
+    /// Where the entries of a name start, or would; not before `low`, behind which it mostly is not far.
+    fn start_of(&mut self, entry: &Entry<'_>, low: usize) -> io::Result<usize> {
+        let (mut low, mut high, mut step) = (low, self.table.count, 1);
+        while low < high {
+            let widening = low.checked_add(step - 1).filter(|at| *at < high);
+            let middle = widening.unwrap_or_else(|| low.midpoint(high));
+            if by_name(self.at(middle)?, entry).is_lt() {
+                low = middle + 1;
+                step = step.saturating_mul(2);
+            } else {
+                high = middle;
+                // From here on by halves.
+                step = usize::MAX;
+            }
+        }
+        Ok(low)
     }
 }
 
