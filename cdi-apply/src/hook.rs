@@ -42,7 +42,7 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: impl FnOnce(
     for operation in operations {
         let (path, done) = match operation {
             HookOperation::Symlink { target, link } => {
-                let made = links.create(target, link).inspect(|()| libraries.note(link, Some(target)));
+                let made = links.create(target, link).inspect(|()| libraries.note(link, Some(target.as_str())));
                 (link.as_str(), made)
             }
             HookOperation::LibraryDir(dir) => {

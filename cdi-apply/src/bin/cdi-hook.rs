@@ -7,6 +7,7 @@
 //! It loads nothing, runs nothing, and reads no variable. It also takes the arguments of `nvidia-cdi-hook`.
 #![expect(clippy::disallowed_methods, reason = "the process's own arguments, directory and mounts")]
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let text = |arg: OsString| arg.into_string().unwrap_or_else(|arg| arg.to_string_lossy().into_owned());
+    let args: Vec<String> = std::env::args_os().map(text).collect();
     if args.get(1).is_some_and(|arg| arg == "--version") {
         println!("cdi-hook {}", env!("CARGO_PKG_VERSION"));
         return Ok(());

@@ -57,32 +57,31 @@ pub struct Trouble {
 
 /// The directories that the loader is to search, and what came into them.
 #[derive(Debug, Default)]
-pub struct Libraries {
+pub struct Libraries<'o> {
     /// The first one first.
     pub dirs: Vec<String>,
     /// Files that were mounted and links that were made, by directory; of a link what it says. In a directory of the
     /// image's own nothing else is looked at: it may have 20,000 files.
-    pub came: BTreeMap<String, Came>,
+    pub came: BTreeMap<&'o str, Came<'o>>,
     /// Directories that were mounted as a whole.
-    pub mounted: BTreeSet<String>,
+    pub mounted: BTreeSet<&'o str>,
 }
 
-impl Libraries {
+impl<'o> Libraries<'o> {
     /// Notes a file, and of a link what it says.
-    pub fn note(&mut self, path: &str, target: Option<&String>) {
-        let path = Path::new(path);
-        let (Some(dir), Some(name)) = (path.parent().and_then(Path::to_str), path.file_name()) else { return };
-        self.came.entry(dir.to_owned()).or_default().insert(name.to_owned(), target.cloned());
+    pub fn note(&mut self, path: &'o str, target: Option<&'o str>) {
+        let Some((dir, name)) = path.rsplit_once('/') else { return };
+        self.came.entry(dir.trim_end_matches('/')).or_default().insert(OsStr::new(name), target);
     }
 
-    fn note_mounts(&mut self, mount_points: Vec<String>) {
+    fn note_mounts(&mut self, mount_points: &'o [String]) {
         mount_points.iter().for_each(|path| self.note(path, None));
-        self.mounted.extend(mount_points);
+        self.mounted.extend(mount_points.iter().map(String::as_str));
     }
 }
 
 /// Files, and links with what they say.
-pub type Came = BTreeMap<OsString, Option<String>>;
+pub type Came<'o> = BTreeMap<&'o OsStr, Option<&'o str>>;
 
 /// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
 pub fn begin(root: &Root) -> Option<Ahead> {
@@ -93,10 +92,12 @@ pub fn begin(root: &Root) -> Option<Ahead> {
 /// `mount_points` tells of.
 pub fn add(
     root: &Root,
-    mut libraries: Libraries,
+    libraries: Libraries<'_>,
     ahead: Option<Ahead>,
     mount_points: impl FnOnce() -> Vec<String>,
 ) -> Vec<Trouble> {
+    let points;
+    let mut libraries = libraries;
     let mut troubles = Vec::new();
     let mut tell = |path: &str, done: io::Result<()>| {
         troubles.extend(done.err().map(|error| Trouble { path: path.to_owned(), error }));
@@ -113,7 +114,8 @@ pub fn add(
     let before = listed(root, Path::new(DROP_IN));
     let known = known_dirs(root);
     if libraries.dirs.iter().any(|dir| known.contains(dir)) {
-        libraries.note_mounts(mount_points());
+        points = mount_points();
+        libraries.note_mounts(&points);
     }
     let unknown: Vec<&String> = libraries.dirs.iter().filter(|dir| !known.contains(dir.as_str())).collect();
     // For an ldconfig that runs in the container, which cannot be where that cannot write.
@@ -195,7 +197,7 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
 
 fn update_cache(
     root: &Root,
-    libraries: &Libraries,
+    libraries: &Libraries<'_>,
     ahead: Option<Ahead>,
     before: &[String],
     known: &BTreeSet<String>,
@@ -255,15 +257,15 @@ fn write_cache(root: &Root, write: Writing<'_>) -> io::Result<()> {
 }
 
 /// The libraries of the directories, as entries: those of a directory that the image does not know come first.
-fn found(root: &Root, libraries: &Libraries, known: &BTreeSet<String>) -> io::Result<Added<'static>> {
+fn found(root: &Root, libraries: &Libraries<'_>, known: &BTreeSet<String>) -> io::Result<Added<'static>> {
     let (mut added, nothing) = (Added::default(), Came::new());
     for dir in &libraries.dirs {
-        let came = libraries.came.get(dir).unwrap_or(&nothing);
-        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir);
+        let came = libraries.came.get(dir.as_str()).unwrap_or(&nothing);
+        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir.as_str());
         let names = if whole {
             list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
         } else {
-            came.keys().filter(|name| is_library(name.as_bytes())).cloned().collect()
+            came.keys().filter(|name| is_library(name.as_bytes())).map(|name| (*name).to_owned()).collect()
         };
         let of_dir = if known.contains(dir.as_str()) { &mut added.last } else { &mut added.first };
         of_dir.extend(entries(root, dir, &names, came));
@@ -280,7 +282,7 @@ fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
 }
 
 /// An entry for each name under which a library of a directory can be asked for.
-fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came) -> Vec<Entry<'static>> {
+fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came<'_>) -> Vec<Entry<'static>> {
     let files = Files { root, dir, handle: root.find(Path::new(dir)).ok() };
     let entry = |flags: u32, name: &[u8], file: &[u8]| {
         let path = [dir.as_bytes(), b"/", file].concat();
@@ -331,13 +333,12 @@ struct Linked<'n> {
 }
 
 impl<'n> Linked<'n> {
-    fn new(names: &'n [OsString], came: &'n Came) -> Self {
+    fn new(names: &'n [OsString], came: &Came<'n>) -> Self {
         let mut linked = Self { links: BTreeSet::new(), libraries: BTreeMap::new() };
         for (link, target) in came {
-            let target =
-                target.as_deref().map(OsStr::new).filter(|target| stands(names, link) && stands(names, target));
+            let target = target.map(OsStr::new).filter(|target| stands(names, link) && stands(names, target));
             let Some(target) = target else { continue };
-            linked.links.insert(link);
+            linked.links.insert(*link);
             *linked.libraries.entry(target).or_default() |= !link.as_bytes().ends_with(b".so");
         }
         // Links to links.

@@ -8,7 +8,8 @@
 //!
 //! All of that is runc's doing and the kernel's word. An image can at most have us wait for the state.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use cdi_specs::HookOperation;
@@ -21,7 +22,7 @@ use super::root::{Resolver, Root};
 const INIT: &str = "runc:[2:INIT]";
 
 /// The root of the container, if runc's init has started us to do these operations in it.
-#[expect(clippy::disallowed_methods, reason = "the process's own directory, and what procfs says of its parent")]
+#[expect(clippy::disallowed_methods, reason = "the process's own directory")]
 pub fn root(operations: &[HookOperation]) -> Option<Root> {
     if !is_parent().unwrap_or(false) {
         return None;
@@ -33,12 +34,19 @@ pub fn root(operations: &[HookOperation]) -> Option<Root> {
 }
 
 /// procfs counts processes as the namespace of its mount does, getppid(2) as the container's.
-#[expect(clippy::disallowed_methods, reason = "reads procfs")]
 fn is_parent() -> io::Result<bool> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let stat = start_of("/proc/self/stat")?;
     // Behind the name, which may hold anything: state and parent (proc_pid_stat(5)).
     let parent = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)).unwrap_or_default();
-    Ok(std::fs::read_to_string(format!("/proc/{parent}/comm"))?.trim_end() == INIT)
+    Ok(start_of(&format!("/proc/{parent}/comm"))?.trim_end() == INIT)
+}
+
+/// What one call reads of a file of procfs.
+#[expect(clippy::disallowed_methods, reason = "reads procfs")]
+fn start_of(path: &str) -> io::Result<String> {
+    let mut bytes = [0; 256];
+    let count = File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned())
 }
 
 /// What an operation works on, if the same spec mounts it.

@@ -2,21 +2,21 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::root::{Place, Root};
 
 /// Links that are made one after the other, mostly in one directory.
 #[derive(Debug)]
-pub struct Links<'r> {
-    root: &'r Root,
-    /// The latest one's place, and the path of its directory.
-    latest: Option<(PathBuf, Place)>,
+pub struct Links<'o> {
+    root: &'o Root,
+    /// The path of the latest one's directory, and its place.
+    latest: Option<(&'o str, Place)>,
 }
 
-impl<'r> Links<'r> {
+impl<'o> Links<'o> {
     /// None yet.
-    pub fn new(root: &'r Root) -> Self {
+    pub fn new(root: &'o Root) -> Self {
         Self { root, latest: None }
     }
 
@@ -24,17 +24,15 @@ impl<'r> Links<'r> {
     ///
     /// # Errors
     /// The link's directory is no directory or cannot be written, or a directory stands where the link should.
-    pub fn create(&mut self, target: &str, link: &str) -> io::Result<()> {
-        let link = Path::new(link);
-        let place = match (&mut self.latest, link.parent(), link.file_name()) {
-            (Some((dir, place)), Some(parent), Some(name)) if dir == parent => {
+    pub fn create(&mut self, target: &str, link: &'o str) -> io::Result<()> {
+        let (dir, name) = link.rsplit_once('/').unwrap_or(("", link));
+        let name = Path::new(name).file_name().filter(|found| *found == name);
+        let place = match (&mut self.latest, name) {
+            (Some((latest, place)), Some(name)) if *latest == dir => {
                 name.clone_into(&mut place.name);
                 place
             }
-            (latest, parent, _) => {
-                let place = self.root.make_place(link)?;
-                &latest.insert((parent.unwrap_or(Path::new("/")).to_owned(), place)).1
-            }
+            (latest, _) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
         };
         place.link(OsStr::new(target))
     }
