@@ -252,13 +252,16 @@ fn links_say_what_they_are_told() {
         link("a,b::c", "/new/dir/with, comma"),
         link("x", "/out/escaped"),
         link("x", "/usr/lib/dir"),
+        link("x", "/usr/lib/dir/"),
+        link("x", "/usr/lib/dir/inside"),
     ];
     let troubles = image.run(&operations);
-    assert_eq!(troubles, ["/usr/lib/dir: Is a directory (os error 21)"]);
+    assert_eq!(troubles, ["/usr/lib/dir", "/usr/lib/dir/"].map(|dir| format!("{dir}: Is a directory (os error 21)")));
     let says = |path: &str| fs::read_link(image.path(path)).unwrap().display().to_string();
     assert_eq!(says("usr/lib/libcuda.so"), "libcuda.so.1");
     assert_eq!(says("usr/lib/is-a-file"), "/etc/shadow");
     assert_eq!(says("new/dir/with, comma"), "a,b::c");
+    assert_eq!(says("usr/lib/dir/inside"), "x");
     image.outside_is_untouched();
     // A second start changes nothing, and leaves nothing.
     let before = image.snapshot();

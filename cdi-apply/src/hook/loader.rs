@@ -85,7 +85,11 @@ pub type Came<'o> = BTreeMap<&'o OsStr, Option<&'o str>>;
 
 /// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
 pub fn begin(root: &Root) -> Option<Ahead> {
-    root.find(Path::new(DROP_IN)).is_err().then(|| Ahead::start(root, Path::new(CACHE)).ok()?).flatten()
+    if root.find(Path::new(DROP_IN)).is_ok() {
+        return None;
+    }
+    // What goes wrong here is told when the cache is written, as a short one is.
+    Ahead::start(root, Path::new(CACHE)).ok().flatten()
 }
 
 /// Makes the loader find the libraries. Of a directory of the image's own, which alone they are in, it takes what
@@ -96,6 +100,7 @@ pub fn add(
     ahead: Option<Ahead>,
     mount_points: impl FnOnce() -> Vec<String>,
 ) -> Vec<Trouble> {
+    // What is noted of mount points is their own text.
     let points;
     let mut libraries = libraries;
     let mut troubles = Vec::new();

@@ -32,7 +32,9 @@ impl<'o> Links<'o> {
                 name.clone_into(&mut place.name);
                 place
             }
-            (latest, _) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
+            (latest, Some(_)) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
+            // A path that ends in a slash or a dot: what stands before that is no directory for others.
+            (_, None) => &self.root.make_place(Path::new(link))?,
         };
         place.link(OsStr::new(target))
     }
