@@ -357,12 +357,6 @@ fn inserted_around(bytes: &[u8], added: &Added<'_>) -> Option<Vec<u8>> {
 fn entries_are_put_into_a_real_cache_as_it_stands() {
     let bytes = fs::read("/etc/ld.so.cache").unwrap();
     let cache = Cache::parse(&bytes).unwrap();
-    let entry = |name: &str, dir: &str| Entry {
-        flags: 0x0303,
-        name: name.as_bytes().to_vec().into(),
-        path: format!("{dir}/{name}").into_bytes().into(),
-        ..Entry::default()
-    };
     let names = ["libcuda.so.1", "libc.so.6", "libzzz.so", "lib0.so", "ld.so", "libm.so.6"];
     let of = |dir: &str| names.map(|name| entry(name, dir)).to_vec();
     let held = cache.entries.iter().find(|entry| &*entry.name == b"libc.so.6").unwrap().clone();
@@ -398,12 +392,7 @@ fn entries_are_put_into_a_real_cache_as_it_stands() {
 #[test]
 fn extensions_move_with_the_strings() {
     let bytes = include_bytes!("../../xtask/fuzz/seeds/ld_so_cache/hwcaps").as_slice();
-    let name = &b"libcuda.so.1"[..];
-    let entry = |dir: &str| {
-        let path = [dir.as_bytes(), name].concat();
-        Entry { flags: 0x0303, name: name.into(), path: path.into(), ..Entry::default() }
-    };
-    let added = Added { first: vec![entry("/first/")], last: vec![entry("/last/")] };
+    let added = Added { first: vec![entry("libcuda.so.1", "/first")], last: vec![entry("libcuda.so.1", "/last")] };
     let insertion = Insertion::new(bytes, bytes.len(), &added).unwrap().unwrap();
     let mut inserted = Vec::new();
     insertion.write(&mut inserted).unwrap();
@@ -430,13 +419,7 @@ fn the_libraries_of_a_new_directory_come_first() {
     image.library("usr/local/nvidia/lib64/libnvidia-ml.so.580.1", "libnvidia-ml.so.1");
     image.write("usr/local/nvidia/lib64/libtext.so", "no library");
     image.write("usr/local/nvidia/lib64/README", "no library");
-    let stub = Entry {
-        flags: 0x0303,
-        name: b"libcuda.so.1".into(),
-        path: b"/usr/lib/libcuda.so.1".into(),
-        os_version: 0,
-        hwcap: 0,
-    };
+    let stub = entry("libcuda.so.1", "/usr/lib");
     let mut cache = Cache::default();
     cache.update(Added { first: vec![stub], ..Added::default() }, &[]);
     image.write("etc/ld.so.cache", cache.to_bytes().unwrap());

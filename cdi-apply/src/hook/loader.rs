@@ -36,6 +36,8 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_LIBRARIES: usize = 100_000;
 /// Caches that are read whole, in one call; others in parts.
 const SHORT: usize = 128 << 10;
+/// And those of which a thread copies most: it takes as long to start as to copy a third of this.
+const LONG: usize = 512 << 10;
 const FILE_MODE: RawMode = 0o644;
 /// glibc's flags of an entry (`FLAG_ELF_LIBC6` with the machine's).
 const X86_64: u32 = 0x0303;
@@ -85,11 +87,14 @@ pub type Came<'o> = BTreeMap<&'o OsStr, Option<&'o str>>;
 
 /// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
 pub fn begin(root: &Root) -> Option<Ahead> {
-    if root.find(Path::new(DROP_IN)).is_ok() {
+    let path = Path::new(CACHE);
+    let found = root.find(path).ok()?;
+    let size = usize::try_from(rustix::fs::fstat(&found).ok()?.st_size).ok()?;
+    if size < LONG || root.find(Path::new(DROP_IN)).is_ok() {
         return None;
     }
     // What goes wrong here is told when the cache is written, as a short one is.
-    Ahead::start(root, Path::new(CACHE)).ok().flatten()
+    Ahead::start(reopen(&found).ok()?, size, root.place(path).ok()?).ok()
 }
 
 /// Makes the loader find the libraries. Of a directory of the image's own, which alone they are in, it takes what

@@ -5,18 +5,14 @@
 //! rest when all libraries are in their places.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::RawMode;
 
 use super::ld_cache::{Added, Insertion, copy_strings};
-use super::root::{Draft, Root, reopen};
-
-/// A thread takes as long to start as to copy a third of this.
-const LONG: usize = 512 << 10;
+use super::root::{Draft, Place};
 
 /// A cache that is being copied.
 pub struct Ahead {
@@ -27,21 +23,16 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Begins to copy a cache beside itself; `None` if it is short, or there is no thread to be had, or no place.
+    /// Begins to copy a cache beside its place.
     ///
     /// # Errors
-    /// It cannot be read, or its directory not written.
-    pub fn start(root: &Root, path: &Path) -> io::Result<Option<Self>> {
-        let found = root.find(path)?;
-        let size = usize::try_from(rustix::fs::fstat(&found)?.st_size).unwrap_or_default();
-        if size < LONG {
-            return Ok(None);
-        }
-        let (cache, draft) = (Arc::new(reopen(&found)?), root.place(path)?.draft()?);
+    /// The directory cannot be written, or there is no thread to be had.
+    pub fn start(cache: File, size: usize, place: Place) -> io::Result<Self> {
+        let (cache, draft) = (Arc::new(cache), place.draft()?);
         let read = Arc::clone(&cache);
         let copy = move || copy_strings(&*read, size, &mut &draft.file).map(|()| draft);
         let copying = Some(thread::Builder::new().spawn(copy)?);
-        Ok(Some(Self { cache, size, copying }))
+        Ok(Self { cache, size, copying })
     }
 
     /// Puts entries into the cache; not done where that is not possible without more.
@@ -53,9 +44,7 @@ impl Ahead {
         let Some(insertion) = Insertion::around(&*cache, self.size, added)? else { return Ok(false) };
         let Some(draft) = self.finish()? else { return Ok(false) };
         if !insertion.is_empty() {
-            let mut out = BufWriter::new(&draft.file);
-            insertion.write_around(&mut out).and_then(|()| out.flush())?;
-            drop(out);
+            insertion.write_around(&mut BufWriter::new(&draft.file))?;
             draft.put(mode)?;
         }
         Ok(true)

@@ -9,7 +9,7 @@
 //! All of that is runc's doing and the kernel's word. An image can at most have us wait for the state.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cdi_specs::HookOperation;
@@ -17,9 +17,12 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
 use super::root::{Resolver, Root};
+use crate::limited;
 
 /// How runc names the process that becomes the container (libcontainer/nsenter/nsexec.c).
 const INIT: &str = "runc:[2:INIT]";
+/// What procfs says of a process has some hundred.
+const MAX_BYTES: usize = 4096;
 
 /// The root of the container, if runc's init has started us to do these operations in it.
 #[expect(clippy::disallowed_methods, reason = "the process's own directory")]
@@ -35,18 +38,15 @@ pub fn root(operations: &[HookOperation]) -> Option<Root> {
 
 /// procfs counts processes as the namespace of its mount does, getppid(2) as the container's.
 fn is_parent() -> io::Result<bool> {
-    let stat = start_of("/proc/self/stat")?;
+    let stat = text("/proc/self/stat")?;
     // Behind the name, which may hold anything: state and parent (proc_pid_stat(5)).
     let parent = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)).unwrap_or_default();
-    Ok(start_of(&format!("/proc/{parent}/comm"))?.trim_end() == INIT)
+    Ok(text(&format!("/proc/{parent}/comm"))?.trim_end() == INIT)
 }
 
-/// What one call reads of a file of procfs.
 #[expect(clippy::disallowed_methods, reason = "reads procfs")]
-fn start_of(path: &str) -> io::Result<String> {
-    let mut bytes = [0; 256];
-    let count = File::open(path)?.read(&mut bytes)?;
-    Ok(String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned())
+fn text(path: &str) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&limited::read(File::open(path)?, MAX_BYTES)?).into_owned())
 }
 
 /// What an operation works on, if the same spec mounts it.

@@ -37,6 +37,7 @@ pub struct Insertion<'f, F: ?Sized> {
     header: Vec<u8>,
     /// Behind the entries, up to the strings.
     gap: usize,
+    moving: Moving,
     /// New strings, and extensions.
     tail: Vec<u8>,
 }
@@ -83,18 +84,19 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         let room = room.unwrap_or(places.len());
         let gap = room.checked_sub(places.len()).ok_or_else(unfit)? * NEW_ENTRY;
         let shift = room * NEW_ENTRY;
+        let moving = Moving::new(&file.strings, shift)?;
         let mut strings = Strings { start: file.strings.end + shift, ..Strings::default() };
         let entries: Option<Vec<_>> = places.iter().map(|(at, entry)| Some((*at, strings.entry(entry)?))).collect();
         let entries = entries.ok_or_else(unfit)?;
         let strings_size = gap + file.strings.len() + strings.bytes.len();
-        let mut this = Self { file, entries, header, gap, tail: strings.bytes };
+        let mut this = Self { file, entries, header, gap, moving, tail: strings.bytes };
         this.set(NEW_MAGIC.len(), this.file.count + this.entries.len())?;
         this.set(STRINGS_SIZE_AT, strings_size)?;
         let extensions_at = word(&this.header, EXTENSIONS_AT).map_err(|_| unfit())?;
         if extensions_at != 0 {
             this.tail.resize((strings.start + this.tail.len()).next_multiple_of(4) - strings.start, 0);
             let moved_to = strings.start + this.tail.len();
-            this.tail.extend(this.file.extensions(extensions_at..size, shift, moved_to)?);
+            this.tail.extend(this.file.extensions(extensions_at..size, &this.moving, moved_to)?);
             this.set(EXTENSIONS_AT, moved_to)?;
         }
         Ok(this)
@@ -124,7 +126,8 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         out.rewind()?;
         self.write_entries(&mut vec![0; CHUNK], out)?;
         out.seek_relative(i64::try_from(self.file.strings.len()).map_err(io::Error::other)?)?;
-        out.write_all(&self.tail)
+        out.write_all(&self.tail)?;
+        out.flush()
     }
 
     fn write_entries(&self, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
@@ -141,13 +144,12 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
 
     /// Entries whose strings have moved.
     fn copy_entries(&self, range: Range<usize>, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        let moving = self.file.moving(self.entries.len() * NEW_ENTRY + self.gap)?;
         for start in range.clone().step_by(CHUNK_ENTRIES) {
             let size = CHUNK_ENTRIES.min(range.end - start) * NEW_ENTRY;
             let chunk = buffer.get_mut(..size).unwrap_or_default();
             self.file.read(chunk, NEW_HEADER + start * NEW_ENTRY)?;
             let entries = chunk.as_chunks_mut().0.as_chunks_mut::<{ NEW_ENTRY / 4 }>().0.iter_mut();
-            moving.all(entries.map(|[_flags, name, path, ..]| [name, path]))?;
+            self.moving.all(entries.map(|[_flags, name, path, ..]| [name, path]))?;
             out.write_all(chunk)?;
         }
         Ok(())
@@ -274,7 +276,7 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
     }
 
     /// The extensions, moved; whatever they refer to stands among them or is a string.
-    fn extensions(&self, range: Range<usize>, shift: usize, moved_to: usize) -> io::Result<Vec<u8>> {
+    fn extensions(&self, range: Range<usize>, moving: &Moving, moved_to: usize) -> io::Result<Vec<u8>> {
         if range.start < self.strings.end || range.len() > MAX_EXTENSIONS_SIZE {
             return Err(unfit());
         }
@@ -285,7 +287,6 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         if number(&bytes, 0) != Ok(EXTENSIONS_MAGIC) || count > MAX_EXTENSIONS {
             return Err(unfit());
         }
-        let moving = self.moving(shift)?;
         // What is moved for one must be nothing of another's.
         let mut taken = vec![(0, 8 + count * EXTENSION)];
         for at in (0..count).map(|index| 8 + index * EXTENSION) {
@@ -303,12 +304,6 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
         }
         Ok(bytes)
     }
-
-    fn moving(&self, by: usize) -> io::Result<Moving> {
-        let [start, size, by] = [self.strings.start, self.strings.len(), by].map(u32::try_from);
-        let (Ok(start), Ok(size), Ok(by)) = (start, size, by) else { return Err(unfit()) };
-        Ok(Moving { start, size, by })
-    }
 }
 
 /// Strings that move, all by as many bytes.
@@ -319,6 +314,12 @@ struct Moving {
 }
 
 impl Moving {
+    fn new(strings: &Range<usize>, by: usize) -> io::Result<Self> {
+        let [start, size, by] = [strings.start, strings.len(), by].map(u32::try_from);
+        let (Ok(start), Ok(size), Ok(by)) = (start, size, by) else { return Err(unfit()) };
+        Ok(Self { start, size, by })
+    }
+
     /// Changes offsets, none of which may lead elsewhere.
     fn all<'o, const N: usize>(&self, offsets: impl Iterator<Item = [&'o mut [u8; 4]; N]>) -> io::Result<()> {
         let mut all_stand = true;
