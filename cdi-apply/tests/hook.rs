@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cdi_apply::hook::ld_cache::{Added, Cache, Entry, Insertion};
+use cdi_apply::hook::long_cache::Ahead;
 use cdi_apply::hook::root::{Resolver, Root};
 use cdi_apply::hook::{self, ld_cache};
 use cdi_specs::HookOperation;
@@ -346,8 +347,8 @@ fn updated<'c>(cache: &Cache<'c>, added: &Added<'c>) -> Cache<'c> {
 
 /// What comes of a file whose strings are copied first.
 fn inserted_around(bytes: &[u8], added: &Added<'_>) -> Option<Vec<u8>> {
-    let mut out = Cursor::new(Vec::new());
-    ld_cache::copy_strings(bytes, bytes.len(), &mut out).ok()?;
+    let (strings, at) = ld_cache::strings(bytes, bytes.len()).ok()?;
+    let mut out = Cursor::new([&vec![0; at], bytes.get(strings).unwrap()].concat());
     Insertion::around(bytes, bytes.len(), added).unwrap()?.write_around(&mut out).unwrap();
     Some(out.into_inner())
 }
@@ -457,6 +458,23 @@ fn cache_of(libraries: usize) -> Cache<'static> {
 fn entry(name: &str, dir: &str) -> Entry<'static> {
     let path = format!("{dir}/{name}").into_bytes().into();
     Entry { flags: 0x0303, name: name.as_bytes().to_vec().into(), path, ..Entry::default() }
+}
+
+/// From a file system that the kernel does not copy from into the image's.
+#[test]
+fn a_long_cache_is_copied_by_hand_where_the_kernel_does_not() {
+    let image = Image::new();
+    let mut cache = cache_of(10_000);
+    let bytes = cache.to_bytes().unwrap();
+    let memory = rustix::fs::memfd_create("cache", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let mut file = fs::File::from(memory);
+    file.write_all(&bytes).unwrap();
+    let place = image.root(Resolver::Kernel).place(Path::new("/etc/ld.so.cache")).unwrap();
+    let added = Added { first: vec![entry("libcuda.so.1", "/drv")], ..Added::default() };
+    assert!(Ahead::start(file, bytes.len(), place).unwrap().insert(&added, 0o644).unwrap());
+    cache.update(added, &[]);
+    assert!(Cache::parse(&fs::read(image.path("etc/ld.so.cache")).unwrap()) == Ok(cache));
+    assert_eq!(fs::read_dir(image.path("etc")).unwrap().count(), 1);
 }
 
 /// Caches that are not read whole, and of those the one that is copied while links are made, which leaves room.

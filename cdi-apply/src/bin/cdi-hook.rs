@@ -16,7 +16,7 @@ use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root, path_of};
 use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
 use cdi_apply::limited;
-use cdi_specs::ParsedArgs;
+use cdi_specs::{HookOperation, ParsedArgs};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
@@ -45,7 +45,8 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let text = |arg: OsString| arg.into_string().unwrap_or_else(|arg| arg.to_string_lossy().into_owned());
-    let args: Vec<String> = std::env::args_os().map(text).collect();
+    // What lives until the end is not given back one by one.
+    let args: &[String] = std::env::args_os().map(text).collect::<Vec<_>>().leak();
     if args.get(1).is_some_and(|arg| arg == "--version") {
         println!("cdi-hook {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
@@ -55,9 +56,10 @@ fn run() -> anyhow::Result<()> {
     // reason to let the container down.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = seal::seal();
-    let Some(parsed) = parse(&args)? else { return Ok(()) };
+    let Some(parsed) = parse(args)? else { return Ok(()) };
+    let operations: &[HookOperation] = parsed.operations.leak();
     parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
-    let root = match runc::root(&parsed.operations) {
+    let root = match runc::root(operations) {
         Some(root) => root,
         None => {
             let path = state::root(io::stdin().lock())?;
@@ -69,7 +71,7 @@ fn run() -> anyhow::Result<()> {
     std::env::set_current_dir("/").context("cannot go to /")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let mount_points = || mount_points(&root).unwrap_or_default();
-    for trouble in hook::run(&root, &parsed.operations, mount_points) {
+    for trouble in hook::run(&root, operations, mount_points) {
         // Whoever hides GPUs does not want the container to start with all of them in sight.
         anyhow::ensure!(trouble.path != gpu_list::LIST, "{}: {}", trouble.path, trouble.error);
         tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));

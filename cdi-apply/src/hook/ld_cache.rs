@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ffi::{CStr, c_char};
 
-pub use insertion::{Insertion, copy_strings};
+pub use insertion::{Insertion, strings};
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 const OLD_HEADER: usize = 16;
@@ -259,9 +259,8 @@ impl Strings {
     fn entry(&mut self, entry: &Entry<'_>) -> Option<[u8; NEW_ENTRY]> {
         let numbers = [entry.flags, self.add(&entry.name)?, self.add(&entry.path)?, entry.os_version];
         let mut raw = [0; NEW_ENTRY];
-        let hwcap = entry.hwcap.to_ne_bytes();
-        let bytes = numbers.into_iter().flat_map(u32::to_ne_bytes).chain(hwcap);
-        raw.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        raw.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(to, number)| *to = number.to_ne_bytes());
+        raw.last_chunk_mut().into_iter().for_each(|to| *to = entry.hwcap.to_ne_bytes());
         Some(raw)
     }
 
@@ -293,10 +292,11 @@ fn by_name(one: &Entry<'_>, other: &Entry<'_>) -> Ordering {
 
 /// glibc's `_dl_cache_libcmp`: runs of digits count as numbers, and digits come behind all else.
 pub fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
-    if one == other {
-        return Ordering::Equal;
-    }
-    let (mut one, mut other) = (one, other);
+    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    // A number may have begun in what they share.
+    let number = one.iter().take(same).rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = |name| <[u8]>::get(name, same - number..).unwrap_or_default();
+    let (mut one, mut other) = (rest(one), rest(other));
     loop {
         let (a, b) = (one.first().copied(), other.first().copied());
         let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_digit());

@@ -5,10 +5,11 @@
 //! that an `ldconfig` which runs in the container later comes to the same cache. musl has a list of directories instead.
 //! A second start changes nothing, and takes back what is no longer asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use cdi_gen::facts::elf::{self, Class, Machine, ReadAt};
@@ -62,18 +63,32 @@ pub struct Trouble {
 pub struct Libraries<'o> {
     /// The first one first.
     pub dirs: Vec<String>,
-    /// Files that were mounted and links that were made, by directory; of a link what it says. In a directory of the
-    /// image's own nothing else is looked at: it may have 20,000 files.
-    pub came: BTreeMap<&'o str, Came<'o>>,
+    /// Files that were mounted and links that were made. In a directory of the image's own nothing else is looked at: it may
+    /// have 20,000 files.
+    came: Vec<Came<'o>>,
     /// Directories that were mounted as a whole.
-    pub mounted: BTreeSet<&'o str>,
+    mounted: BTreeSet<&'o str>,
 }
 
 impl<'o> Libraries<'o> {
     /// Notes a file, and of a link what it says.
     pub fn note(&mut self, path: &'o str, target: Option<&'o str>) {
         let Some((dir, name)) = path.rsplit_once('/') else { return };
-        self.came.entry(dir.trim_end_matches('/')).or_default().insert(OsStr::new(name), target);
+        self.came.push(Came { dir: dir.trim_end_matches('/'), name: name.as_bytes(), target });
+    }
+
+    /// What came into a directory, sorted by name; of each the latest.
+    fn came_into(&self, dir: &str) -> Vec<Came<'o>> {
+        let mut came: Vec<Came<'o>> = self.came.iter().copied().filter(|came| came.dir == dir).collect();
+        came.sort_by_key(|came| came.name);
+        came.dedup_by(|later, earlier| {
+            let same = later.name == earlier.name;
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+        came
     }
 
     fn note_mounts(&mut self, mount_points: &'o [String]) {
@@ -82,8 +97,13 @@ impl<'o> Libraries<'o> {
     }
 }
 
-/// Files, and links with what they say.
-pub type Came<'o> = BTreeMap<&'o OsStr, Option<&'o str>>;
+/// A file, or a link with what it says.
+#[derive(Clone, Copy, Debug)]
+struct Came<'o> {
+    dir: &'o str,
+    name: &'o [u8],
+    target: Option<&'o str>,
+}
 
 /// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
 pub fn begin(root: &Root) -> Option<Ahead> {
@@ -214,7 +234,8 @@ fn update_cache(
 ) -> io::Result<()> {
     let is_ours = |dir: &&String| !known.contains(dir.as_str());
     let mut gone: Vec<&[u8]> = before.iter().filter(is_ours).map(String::as_bytes).collect();
-    let added = found(root, libraries, known)?;
+    let listed = listed_dirs(root, libraries, known)?;
+    let added = found(root, &listed, known);
     if let Some(ahead) = ahead
         && gone.is_empty()
         && ahead.insert(&added, FILE_MODE)?
@@ -266,21 +287,37 @@ fn write_cache(root: &Root, write: Writing<'_>) -> io::Result<()> {
     }
 }
 
-/// The libraries of the directories, as entries: those of a directory that the image does not know come first.
-fn found(root: &Root, libraries: &Libraries<'_>, known: &BTreeSet<String>) -> io::Result<Added<'static>> {
-    let (mut added, nothing) = (Added::default(), Came::new());
-    for dir in &libraries.dirs {
-        let came = libraries.came.get(dir.as_str()).unwrap_or(&nothing);
-        let whole = !known.contains(dir.as_str()) || libraries.mounted.contains(dir.as_str());
-        let names = if whole {
+/// A directory, with what is to be looked at in it.
+struct Listed<'o> {
+    dir: &'o str,
+    /// Sorted, as are these.
+    names: Vec<OsString>,
+    came: Vec<Came<'o>>,
+}
+
+/// The directories with their libraries.
+fn listed_dirs<'o>(root: &Root, libraries: &'o Libraries<'o>, known: &BTreeSet<String>) -> io::Result<Vec<Listed<'o>>> {
+    let listed = |dir: &'o String| {
+        let came = libraries.came_into(dir);
+        let names = if !known.contains(dir) || libraries.mounted.contains(dir.as_str()) {
             list(root, Path::new(dir), |name| is_library(name.as_bytes()))?
         } else {
-            came.keys().filter(|name| is_library(name.as_bytes())).map(|name| (*name).to_owned()).collect()
+            let names = came.iter().map(|came| came.name).filter(|name| is_library(name));
+            names.map(|name| OsStr::from_bytes(name).to_owned()).collect()
         };
-        let of_dir = if known.contains(dir.as_str()) { &mut added.last } else { &mut added.first };
-        of_dir.extend(entries(root, dir, &names, came));
+        Ok(Listed { dir, names, came })
+    };
+    libraries.dirs.iter().map(listed).collect()
+}
+
+/// Their libraries as entries: those of a directory that the image does not know come first.
+fn found<'l>(root: &Root, listed: &'l [Listed<'_>], known: &BTreeSet<String>) -> Added<'l> {
+    let mut added = Added::default();
+    for listed in listed {
+        let of_dir = if known.contains(listed.dir) { &mut added.last } else { &mut added.first };
+        of_dir.extend(entries(root, listed));
     }
-    Ok(added)
+    added
 }
 
 /// A file that is no cache is of no use to the loader either.
@@ -292,27 +329,32 @@ fn read_cache(bytes: &[u8]) -> io::Result<Cache<'_>> {
 }
 
 /// An entry for each name under which a library of a directory can be asked for.
-fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came<'_>) -> Vec<Entry<'static>> {
+fn entries<'l>(root: &Root, Listed { dir, names, came }: &'l Listed<'_>) -> Vec<Entry<'l>> {
     let files = Files { root, dir, handle: root.find(Path::new(dir)).ok() };
-    let entry = |flags: u32, name: &[u8], file: &[u8]| {
-        let path = [dir.as_bytes(), b"/", file].concat();
-        Entry { flags, name: name.to_vec().into(), path: path.into(), os_version: 0, hwcap: 0 }
-    };
-    let linked = Linked::new(names, came);
-    let flags = linked.libraries.keys().find_map(|name| files.identify(name)).map(|(_, (flags, _))| flags);
-    let own = flags.map(|flags| linked.names().map(move |name| entry(flags, name, name)));
-    let mut entries: Vec<Entry<'static>> = own.into_iter().flatten().collect();
-    for name in names.iter().filter(|name| !linked.has(name)) {
-        let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
-        let soname = soname.unwrap_or_else(|| name.clone().into_vec());
-        if is_link && soname != name.as_bytes() {
-            entries.push(entry(flags, name.as_bytes(), name.as_bytes()));
+    let path = |file: &[u8]| [dir.as_bytes(), b"/", file].concat();
+    let entry =
+        |flags: u32, name: Cow<'l, [u8]>, path: Vec<u8>| Entry { flags, name, path: path.into(), ..Entry::default() };
+    let roles = roles(names, came);
+    let with_roles = || names.iter().map(|name| name.as_bytes()).zip(&roles);
+    let mut linked = with_roles().filter(|(_, role)| matches!(role, Role::Library { .. }));
+    let linked_flags = linked.find_map(|(name, _)| files.identify(name)).map(|(_, (flags, _))| flags);
+    let mut entries = Vec::with_capacity(names.len());
+    for (name, role) in with_roles() {
+        match role {
+            Role::Library { has_soname: true } => {}
+            Role::Link | Role::Library { .. } => {
+                entries.extend(linked_flags.map(|flags| entry(flags, name.into(), path(name))));
+            }
+            Role::Other => {
+                let Some((is_link, (flags, soname))) = files.identify(name) else { continue };
+                let soname = soname.map_or(Cow::from(name), Cow::from);
+                if is_link && *soname != *name {
+                    entries.push(entry(flags, name.into(), path(name)));
+                }
+                let path = path(if position(names, &soname).is_some() { &soname } else { name });
+                entries.push(entry(flags, soname, path));
+            }
         }
-        entries.push(entry(
-            flags,
-            &soname,
-            if stands(names, OsStr::from_bytes(&soname)) { &soname } else { name.as_bytes() },
-        ));
     }
     // Of two files with a SONAME the later version counts.
     entries.sort_by(|one, other| {
@@ -323,9 +365,9 @@ fn entries(root: &Root, dir: &str, names: &[OsString], came: &Came<'_>) -> Vec<E
     entries
 }
 
-/// Whether a name is among those of a directory, which are sorted.
-fn stands(names: &[OsString], name: &OsStr) -> bool {
-    names.binary_search_by(|known| (**known).cmp(name)).is_ok()
+/// Where a name is among those of a directory, which are sorted.
+fn position(names: &[OsString], name: &[u8]) -> Option<usize> {
+    names.binary_search_by(|known| known.as_bytes().cmp(name)).ok()
 }
 
 /// As ldconfig takes names: `lib…` or `ld-…`, with `.so` in it.
@@ -333,38 +375,46 @@ fn is_library(name: &[u8]) -> bool {
     (name.starts_with(b"lib") || name.starts_with(b"ld-")) && name.windows(3).any(|part| part == b".so")
 }
 
-/// Links that we have made, and the libraries beside that they lead to. Whoever had them made has read the libraries:
-/// among the links is the SONAME, if it is not the file's own name. So of all of a directory, which are for one machine,
-/// only one needs to be opened, and not each at each start.
-struct Linked<'n> {
-    links: BTreeSet<&'n OsStr>,
-    /// And whether one of the links has a version in its name, which is the SONAME then.
-    libraries: BTreeMap<&'n OsStr, bool>,
+/// What a name in a directory is. Whoever had links made has read the libraries that they lead to: among the links is the
+/// SONAME, if it is not the file's own name. So of all of a directory, which are for one machine, only one needs to be
+/// opened, and not each at each start.
+#[derive(Clone, Copy)]
+enum Role {
+    /// A link that we have made, to what stands beside.
+    Link,
+    /// What such links lead to; and whether one of them has a version in its name, which is the SONAME then.
+    Library { has_soname: bool },
+    /// Anything else.
+    Other,
 }
 
-impl<'n> Linked<'n> {
-    fn new(names: &'n [OsString], came: &Came<'n>) -> Self {
-        let mut linked = Self { links: BTreeSet::new(), libraries: BTreeMap::new() };
-        for (link, target) in came {
-            let target = target.map(OsStr::new).filter(|target| stands(names, link) && stands(names, target));
-            let Some(target) = target else { continue };
-            linked.links.insert(*link);
-            *linked.libraries.entry(target).or_default() |= !link.as_bytes().ends_with(b".so");
+fn roles(names: &[OsString], came: &[Came<'_>]) -> Vec<Role> {
+    let mut roles = vec![Role::Other; names.len()];
+    let mut led_to = Vec::with_capacity(came.len());
+    let mut behind = names.iter().zip(&mut roles).peekable();
+    let mut latest = ("", None);
+    for Came { name, target, .. } in came {
+        let Some(target) = *target else { continue };
+        while behind.next_if(|(known, _)| known.as_bytes() < *name).is_some() {}
+        if latest.0 != target {
+            latest = (target, position(names, target.as_bytes()));
         }
-        // Links to links.
-        linked.libraries.retain(|name, _| !linked.links.contains(name));
-        linked
+        if let Some(library) = latest.1
+            && let Some((_, role)) = behind.next_if(|(known, _)| known.as_bytes() == *name)
+        {
+            *role = Role::Link;
+            led_to.push((library, !name.ends_with(b".so")));
+        }
     }
-
-    fn has(&self, name: &OsStr) -> bool {
-        self.links.contains(name) || self.libraries.contains_key(name)
+    for (library, is_soname) in led_to {
+        match roles.get_mut(library) {
+            // A link to a link.
+            Some(Role::Link) | None => {}
+            Some(Role::Library { has_soname }) => *has_soname |= is_soname,
+            Some(role) => *role = Role::Library { has_soname: is_soname },
+        }
     }
-
-    /// The names that programs ask for.
-    fn names(&self) -> impl Iterator<Item = &'n [u8]> {
-        let own = self.libraries.iter().filter(|(_, has_soname)| !**has_soname).map(|(name, _)| *name);
-        self.links.iter().copied().chain(own).map(OsStr::as_bytes)
-    }
+    roles
 }
 
 /// The files of a directory.
@@ -379,7 +429,8 @@ type Library = (u32, Option<Vec<u8>>);
 
 impl Files<'_> {
     /// Whether a name is a link, and what it leads to; `None` for what is no library.
-    fn identify(&self, name: &OsStr) -> Option<(bool, Library)> {
+    fn identify(&self, name: &[u8]) -> Option<(bool, Library)> {
+        let name = OsStr::from_bytes(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let own = rustix::fs::openat(self.handle.as_ref()?, name, flags, Mode::empty()).ok()?;
         let is_link = FileType::from_raw_mode(rustix::fs::fstat(&own).ok()?.st_mode).is_symlink();

@@ -1,38 +1,44 @@
 //! Long cache: most of a cache of thousands of libraries is copied while the links are made. I/O.
 //!
 //! The cache of 20,000 libraries has 1.3 MB, and to copy it takes longer than all else that the hook does. Two thirds of it
-//! are strings, which are the same whatever is added. So a second thread copies those first, and the first thread does the
-//! rest when all libraries are in their places.
+//! are strings, which are the same whatever is added. So a second thread begins with those at once, and the first thread
+//! writes the rest around them when all libraries are in their places.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::RawMode;
 
-use super::ld_cache::{Added, Insertion, copy_strings};
+use super::ld_cache::{self, Added, Insertion};
 use super::root::{Draft, Place};
+
+/// Bytes that are copied at once where the kernel does not.
+const CHUNK: usize = 48 << 10;
 
 /// A cache that is being copied.
 pub struct Ahead {
     cache: Arc<File>,
     size: usize,
+    draft: Arc<Draft>,
     /// Until it is done.
-    copying: Option<JoinHandle<io::Result<Draft>>>,
+    copying: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Ahead {
     /// Begins to copy a cache beside its place.
     ///
     /// # Errors
-    /// The directory cannot be written, or there is no thread to be had.
+    /// It is none that can be extended as it stands; the directory cannot be written; or there is no thread to be had.
     pub fn start(cache: File, size: usize, place: Place) -> io::Result<Self> {
-        let (cache, draft) = (Arc::new(cache), place.draft()?);
-        let read = Arc::clone(&cache);
-        let copy = move || copy_strings(&*read, size, &mut &draft.file).map(|()| draft);
-        let copying = Some(thread::Builder::new().spawn(copy)?);
-        Ok(Self { cache, size, copying })
+        let (strings, at) = ld_cache::strings(&cache, size)?;
+        let (cache, draft) = (Arc::new(cache), Arc::new(place.draft()?));
+        let (from, to) = (Arc::clone(&cache), Arc::clone(&draft));
+        let copying = Some(thread::Builder::new().spawn(move || copy(&from, strings, &to.file, at))?);
+        Ok(Self { cache, size, draft, copying })
     }
 
     /// Puts entries into the cache; not done where that is not possible without more.
@@ -40,24 +46,50 @@ impl Ahead {
     /// # Errors
     /// It cannot be read, or the other one not written.
     pub fn insert(mut self, added: &Added<'_>, mode: RawMode) -> io::Result<bool> {
-        let cache = Arc::clone(&self.cache);
-        let Some(insertion) = Insertion::around(&*cache, self.size, added)? else { return Ok(false) };
-        let Some(draft) = self.finish()? else { return Ok(false) };
-        if !insertion.is_empty() {
-            insertion.write_around(&mut BufWriter::new(&draft.file))?;
-            draft.put(mode)?;
+        let Some(insertion) = Insertion::around(&*self.cache, self.size, added)? else { return Ok(false) };
+        if insertion.is_empty() {
+            return Ok(true);
         }
-        Ok(true)
+        insertion.write_around(&mut BufWriter::new(&self.draft.file))?;
+        let is_copied = self.finish()?;
+        if is_copied {
+            self.draft.put(mode)?;
+        }
+        Ok(is_copied)
     }
 
-    fn finish(&mut self) -> io::Result<Option<Draft>> {
-        self.copying.take().and_then(|thread| thread.join().ok()).transpose()
+    /// Waits for the second thread, and tells whether it came to its end.
+    fn finish(&mut self) -> io::Result<bool> {
+        let Some(Ok(copied)) = self.copying.take().map(JoinHandle::join) else { return Ok(false) };
+        copied.map(|()| true)
     }
 }
 
 impl Drop for Ahead {
-    /// A file beside goes with its draft.
+    /// A file beside goes with its draft, when nobody writes it any more.
     fn drop(&mut self) {
         let _ = self.finish();
     }
+}
+
+/// Copies bytes to another place of another file, whose cursor stays where it is.
+fn copy(file: &File, range: Range<usize>, out: &File, at: usize) -> io::Result<()> {
+    let (mut from, mut to, end) = (range.start as u64, at as u64, range.end as u64);
+    let left = |from: u64| usize::try_from(end.saturating_sub(from)).unwrap_or_default();
+    // The kernel copies without a way through our memory. Not each file system can.
+    while left(from) > 0 {
+        let count = left(from);
+        match rustix::fs::copy_file_range(file, Some(&mut from), out, Some(&mut to), count) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    let mut buffer = Vec::new();
+    while left(from) > 0 {
+        buffer.resize(left(from).min(CHUNK), 0);
+        file.read_exact_at(&mut buffer, from)?;
+        out.write_all_at(&buffer, to)?;
+        (from, to) = (from + buffer.len() as u64, to + buffer.len() as u64);
+    }
+    Ok(())
 }

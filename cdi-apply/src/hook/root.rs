@@ -9,12 +9,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, RawMode, RenameFlags, ResolveFlags, Stat,
+    AtFlags, CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, RawMode, RenameFlags, ResolveFlags, Stat,
 };
 use rustix::io::Errno;
 
@@ -25,6 +26,8 @@ use crate::path_names::{MAX_LINKS, names};
 const DIR_MODE: RawMode = 0o755;
 /// Bytes that are written at once.
 const BUFFER: usize = 32 << 10;
+/// Bytes of a directory that are read at once; some 200 names.
+const LISTED: usize = 8 << 10;
 /// Overlay file systems (linux/magic.h).
 const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 /// A path, and nothing behind it: no device is set going, no FIFO waited for.
@@ -134,7 +137,10 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.find(path)?, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
-        for entry in Dir::new(opened)?.take(most) {
+        let mut buffer = [const { MaybeUninit::uninit() }; LISTED];
+        let mut entries = RawDir::new(opened, &mut buffer);
+        for _ in 0..most {
+            let Some(entry) = entries.next() else { break };
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if !matches!(name.as_bytes(), b"." | b"..") && wanted(name) {
@@ -289,7 +295,7 @@ impl Draft {
     ///
     /// # Errors
     /// The directory cannot be written, or a directory stands there.
-    pub fn put(self, mode: RawMode) -> io::Result<()> {
+    pub fn put(&self, mode: RawMode) -> io::Result<()> {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
         Ok(self.place.exchange(&self.beside)?)
     }

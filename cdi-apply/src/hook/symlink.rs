@@ -26,15 +26,14 @@ impl<'o> Links<'o> {
     /// The link's directory is no directory or cannot be written, or a directory stands where the link should.
     pub fn create(&mut self, target: &str, link: &'o str) -> io::Result<()> {
         let (dir, name) = link.rsplit_once('/').unwrap_or(("", link));
-        let name = Path::new(name).file_name().filter(|found| *found == name);
         let place = match (&mut self.latest, name) {
-            (Some((latest, place)), Some(name)) if *latest == dir => {
-                name.clone_into(&mut place.name);
+            // A path that ends in a slash or a dot: what stands before that is no directory for others.
+            (_, "" | "." | "..") => &self.root.make_place(Path::new(link))?,
+            (Some((latest, place)), _) if *latest == dir => {
+                OsStr::new(name).clone_into(&mut place.name);
                 place
             }
-            (latest, Some(_)) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
-            // A path that ends in a slash or a dot: what stands before that is no directory for others.
-            (_, None) => &self.root.make_place(Path::new(link))?,
+            (latest, _) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
         };
         place.link(OsStr::new(target))
     }

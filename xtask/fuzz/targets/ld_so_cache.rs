@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use cdi_apply::hook::ld_cache::{Added, Cache, Entry, Insertion, copy_strings};
+use cdi_apply::hook::ld_cache::{Added, Cache, Entry, Insertion, strings};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,10 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut inserted = Vec::new();
     let inserted = insertion.filter(|insertion| insertion.write(&mut inserted).is_ok()).map(|_| inserted);
     let around = Insertion::around(bytes, bytes.len(), &added).expect("memory can be read");
-    let mut copied = Cursor::new(Vec::new());
-    let around = around.filter(|insertion| {
-        copy_strings(bytes, bytes.len(), &mut copied).is_ok() && insertion.write_around(&mut copied).is_ok()
-    });
+    let copied = strings(bytes, bytes.len()).map(|(strings, at)| [&vec![0; at][..], &bytes[strings]].concat());
+    let mut copied = Cursor::new(copied.unwrap_or_default());
+    let around = around.filter(|insertion| insertion.write_around(&mut copied).is_ok());
     assert_eq!(around.is_some(), inserted.is_some());
     let inserted = inserted.zip(around.map(|_| copied.into_inner()));
     let Ok(mut cache) = Cache::parse(bytes) else { return };

@@ -5,7 +5,7 @@
 //! and all else goes through a small buffer. In a new container memory is dear: each page that a process touches first
 //! is cleared and charged to the container, which takes longer than to read what comes into it.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, Write};
 use std::ops::Range;
 
 use cdi_gen::facts::elf::ReadAt;
@@ -42,15 +42,15 @@ pub struct Insertion<'f, F: ?Sized> {
     tail: Vec<u8>,
 }
 
-/// Copies the strings of a file to where they stand in one with room for more entries. Who does this before anybody knows
-/// what comes into the file has [`Insertion::write_around`] to do afterwards.
+/// Where the strings of a file stand, and where they come to in one with room for more entries. They can be copied there
+/// before anybody knows those; the rest is [`Insertion::write_around`]'s.
 ///
 /// # Errors
-/// As reading and writing do; or the file is of another layout, or damaged.
-pub fn copy_strings(file: &(impl ReadAt + ?Sized), size: usize, out: &mut (impl Write + Seek)) -> io::Result<()> {
+/// As the file's; or it is of another layout, or damaged.
+pub fn strings(file: &(impl ReadAt + ?Sized), size: usize) -> io::Result<(Range<usize>, usize)> {
     let (table, _) = Table::open(file, size)?;
-    out.seek(SeekFrom::Start((table.strings.start + ROOM * NEW_ENTRY) as u64))?;
-    table.copy_strings(&mut vec![0; CHUNK], out)
+    let moved_to = table.strings.start + ROOM * NEW_ENTRY;
+    Ok((table.strings, moved_to))
 }
 
 impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
@@ -118,7 +118,7 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         out.write_all(&self.tail)
     }
 
-    /// Writes what belongs around the strings, which are there.
+    /// Writes what belongs around the strings, which somebody else copies.
     ///
     /// # Errors
     /// As [`Insertion::write`].
@@ -148,8 +148,11 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
             let size = CHUNK_ENTRIES.min(range.end - start) * NEW_ENTRY;
             let chunk = buffer.get_mut(..size).unwrap_or_default();
             self.file.read(chunk, NEW_HEADER + start * NEW_ENTRY)?;
-            let entries = chunk.as_chunks_mut().0.as_chunks_mut::<{ NEW_ENTRY / 4 }>().0.iter_mut();
-            self.moving.all(entries.map(|[_flags, name, path, ..]| [name, path]))?;
+            let mut all_stand = true;
+            for [_flags, name, path, ..] in chunk.as_chunks_mut().0.as_chunks_mut::<{ NEW_ENTRY / 4 }>().0 {
+                all_stand &= self.moving.moved(name) & self.moving.moved(path);
+            }
+            all_stand.then_some(()).ok_or_else(unfit)?;
             out.write_all(chunk)?;
         }
         Ok(())
@@ -299,8 +302,9 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
             taken.push((start, end));
             set(&mut bytes, at + 8, u32::try_from(moved_to + start).map_err(|_| unfit())?)?;
             let is_names = number(&bytes, at) == Ok(HWCAPS_TAG);
-            let names = bytes.get_mut(start..end).ok_or_else(unfit)?.as_chunks_mut().0.iter_mut().filter(|_| is_names);
-            moving.all(names.map(|name| [name]))?;
+            let mut names =
+                bytes.get_mut(start..end).ok_or_else(unfit)?.as_chunks_mut().0.iter_mut().filter(|_| is_names);
+            names.all(|name| moving.moved(name)).then_some(()).ok_or_else(unfit)?;
         }
         Ok(bytes)
     }
@@ -320,15 +324,11 @@ impl Moving {
         Ok(Self { start, size, by })
     }
 
-    /// Changes offsets, none of which may lead elsewhere.
-    fn all<'o, const N: usize>(&self, offsets: impl Iterator<Item = [&'o mut [u8; 4]; N]>) -> io::Result<()> {
-        let mut all_stand = true;
-        for field in offsets.flatten() {
-            let offset = u32::from_ne_bytes(*field);
-            all_stand &= offset.wrapping_sub(self.start) < self.size;
-            *field = offset.wrapping_add(self.by).to_ne_bytes();
-        }
-        if all_stand { Ok(()) } else { Err(unfit()) }
+    /// Changes an offset, and tells whether it leads to one of them.
+    fn moved(&self, field: &mut [u8; 4]) -> bool {
+        let offset = u32::from_ne_bytes(*field);
+        *field = offset.wrapping_add(self.by).to_ne_bytes();
+        offset.wrapping_sub(self.start) < self.size
     }
 }
 
