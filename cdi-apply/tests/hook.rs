@@ -551,6 +551,9 @@ fn links_that_are_made_name_the_libraries_they_lead_to() {
     let operations = [
         link("liba.so.580", "/drv/liba.so.1"),
         link("liba.so.1", "/drv/liba.so"),
+        link("liba.so.1", "/drv/liba.so.1.0"),
+        // The latest of a name counts.
+        link("libgone.so.2", "/drv/libb.so.2"),
         link("libb.so.580", "/drv/libb.so.2"),
         // Its SONAME is its own name.
         link("libc.so.580", "/drv/libc.so"),
@@ -566,6 +569,7 @@ fn links_that_are_made_name_the_libraries_they_lead_to() {
         same("libc.so.580"),
         same("libc.so"),
         same("libb.so.2"),
+        same("liba.so.1.0"),
         same("liba.so.1"),
         same("liba.so"),
     ];
