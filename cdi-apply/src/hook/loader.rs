@@ -79,15 +79,9 @@ impl<'o> Libraries<'o> {
 
     /// What came into a directory, sorted by name; of each the latest.
     fn came_into(&self, dir: &str) -> Vec<Came<'o>> {
-        let mut came: Vec<Came<'o>> = self.came.iter().copied().filter(|came| came.dir == dir).collect();
+        let mut came: Vec<Came<'o>> = self.came.iter().rev().copied().filter(|came| came.dir == dir).collect();
         came.sort_by_key(|came| came.name);
-        came.dedup_by(|later, earlier| {
-            let same = later.name == earlier.name;
-            if same {
-                *earlier = *later;
-            }
-            same
-        });
+        came.dedup_by_key(|came| came.name);
         came
     }
 
@@ -391,20 +385,11 @@ enum Role {
 fn roles(names: &[OsString], came: &[Came<'_>]) -> Vec<Role> {
     let mut roles = vec![Role::Other; names.len()];
     let mut led_to = Vec::with_capacity(came.len());
-    let mut behind = names.iter().zip(&mut roles).peekable();
-    let mut latest = ("", None);
     for Came { name, target, .. } in came {
-        let Some(target) = *target else { continue };
-        while behind.next_if(|(known, _)| known.as_bytes() < *name).is_some() {}
-        if latest.0 != target {
-            latest = (target, position(names, target.as_bytes()));
-        }
-        if let Some(library) = latest.1
-            && let Some((_, role)) = behind.next_if(|(known, _)| known.as_bytes() == *name)
-        {
-            *role = Role::Link;
-            led_to.push((library, !name.ends_with(b".so")));
-        }
+        let library = target.and_then(|target| position(names, target.as_bytes()));
+        let Some((library, at)) = library.zip(position(names, name)) else { continue };
+        roles.get_mut(at).into_iter().for_each(|role| *role = Role::Link);
+        led_to.push((library, !name.ends_with(b".so")));
     }
     for (library, is_soname) in led_to {
         match roles.get_mut(library) {

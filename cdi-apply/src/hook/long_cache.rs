@@ -75,18 +75,14 @@ impl Drop for Ahead {
 /// Copies bytes to another place of another file, whose cursor stays where it is.
 fn copy(file: &File, range: Range<usize>, out: &File, at: usize) -> io::Result<()> {
     let (mut from, mut to, end) = (range.start as u64, at as u64, range.end as u64);
-    let left = |from: u64| usize::try_from(end.saturating_sub(from)).unwrap_or_default();
-    // The kernel copies without a way through our memory. Not each file system can.
-    while left(from) > 0 {
-        let count = left(from);
-        match rustix::fs::copy_file_range(file, Some(&mut from), out, Some(&mut to), count) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-    }
     let mut buffer = Vec::new();
-    while left(from) > 0 {
-        buffer.resize(left(from).min(CHUNK), 0);
+    while from < end {
+        let left = usize::try_from(end - from).unwrap_or(CHUNK);
+        // Without a way through our memory. Not each file system can.
+        if let Ok(1..) = rustix::fs::copy_file_range(file, Some(&mut from), out, Some(&mut to), left) {
+            continue;
+        }
+        buffer.resize(left.min(CHUNK), 0);
         file.read_exact_at(&mut buffer, from)?;
         out.write_all_at(&buffer, to)?;
         (from, to) = (from + buffer.len() as u64, to + buffer.len() as u64);

@@ -150,9 +150,11 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
             self.file.read(chunk, NEW_HEADER + start * NEW_ENTRY)?;
             let mut all_stand = true;
             for [_flags, name, path, ..] in chunk.as_chunks_mut().0.as_chunks_mut::<{ NEW_ENTRY / 4 }>().0 {
-                all_stand &= self.moving.moved(name) & self.moving.moved(path);
+                all_stand &= self.moving.shift(name) & self.moving.shift(path);
             }
-            all_stand.then_some(()).ok_or_else(unfit)?;
+            if !all_stand {
+                return Err(unfit());
+            }
             out.write_all(chunk)?;
         }
         Ok(())
@@ -304,7 +306,9 @@ impl<'f, F: ReadAt + ?Sized> Table<'f, F> {
             let is_names = number(&bytes, at) == Ok(HWCAPS_TAG);
             let mut names =
                 bytes.get_mut(start..end).ok_or_else(unfit)?.as_chunks_mut().0.iter_mut().filter(|_| is_names);
-            names.all(|name| moving.moved(name)).then_some(()).ok_or_else(unfit)?;
+            if !names.all(|name| moving.shift(name)) {
+                return Err(unfit());
+            }
         }
         Ok(bytes)
     }
@@ -325,7 +329,7 @@ impl Moving {
     }
 
     /// Changes an offset, and tells whether it leads to one of them.
-    fn moved(&self, field: &mut [u8; 4]) -> bool {
+    fn shift(&self, field: &mut [u8; 4]) -> bool {
         let offset = u32::from_ne_bytes(*field);
         *field = offset.wrapping_add(self.by).to_ne_bytes();
         offset.wrapping_sub(self.start) < self.size
