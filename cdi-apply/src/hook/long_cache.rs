@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::fs::RawMode;
+use rustix::fs::{FallocateFlags, RawMode};
 
 use super::ld_cache::{self, Added, Insertion};
 use super::root::{Draft, Place};
@@ -37,7 +37,12 @@ impl Ahead {
         let (strings, at) = ld_cache::strings(&cache, size)?;
         let (cache, draft) = (Arc::new(cache), Arc::new(place.draft()?));
         let (from, to) = (Arc::clone(&cache), Arc::clone(&draft));
-        let copying = Some(thread::Builder::new().spawn(move || copy(&from, strings, &to.file, at))?);
+        let copy = move || {
+            // All room at once takes less than bit by bit, for the first thread too. Not each file system can.
+            let _ = rustix::fs::fallocate(&to.file, FallocateFlags::empty(), 0, (at + strings.len()) as u64);
+            copy(&from, strings, &to.file, at)
+        };
+        let copying = Some(thread::Builder::new().spawn(copy)?);
         Ok(Self { cache, size, draft, copying })
     }
 

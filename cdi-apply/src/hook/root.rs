@@ -119,7 +119,7 @@ impl Root {
         let dir = match self.find(parent) {
             Ok(dir) => dir,
             Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
-                Walk::new(self, Missing::Make)?.go(parent)?.into_dir()
+                self.make_dir(parent)?
             }
             Err(error) => return Err(error),
         };
@@ -127,6 +127,18 @@ impl Root {
             return Err(Errno::NOTDIR.into());
         }
         Ok(Place { dir, name })
+    }
+
+    /// A directory that is not there, made in the one above it.
+    fn make_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        if let Ok(Place { dir, name }) = self.make_place(path)
+            && rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(DIR_MODE)).is_ok()
+        {
+            let flags = PATH_ONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+            return Ok(rustix::fs::openat(&dir, &name, flags, Mode::empty())?);
+        }
+        // A link to what is missing; or somebody else was faster.
+        Ok(Walk::new(self, Missing::Make)?.go(path)?.into_dir())
     }
 
     /// Names in a directory, no more than `most` looked at, sorted.
