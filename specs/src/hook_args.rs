@@ -5,6 +5,14 @@
 //! ```
 //!
 //! One process does all operations, in their order. Each value is an argument of its own, so that any path can be said.
+//! A driver has some fifty links, most of them in one directory and two to each library, so there is a form for these:
+//!
+//! ```text
+//! --symlinks DIR TARGET:NAME:NAME TARGET:NAME …
+//! ```
+//!
+//! The kernel and the engine handle each argument of its own, at each start of a container: 150 of them take longer than
+//! some of the operations.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -18,6 +26,9 @@ pub const HOOK_NAME: &str = "cdi-hook";
 const COMMAND: &str = "create-container";
 
 const SYMLINK: &str = "--symlink";
+const SYMLINKS: &str = "--symlinks";
+/// Stands between a target and the names of its links, where neither has one.
+const SEPARATOR: &str = ":";
 const LIBRARY_DIR: &str = "--library-dir";
 const CUDA_COMPAT: &str = "--cuda-compat";
 const FREEZE_DEVICE_NODES: &str = "--freeze-device-nodes";
@@ -92,8 +103,40 @@ pub enum HookArgsError {
 ///
 /// No value may start with `--`, which would make it an operation; a path that does gets `./` before it.
 pub fn to_args(operations: &[HookOperation]) -> Vec<String> {
-    let head = [HOOK_NAME.to_owned(), COMMAND.to_owned()];
-    head.into_iter().chain(operations.iter().flat_map(operation_args)).collect()
+    let mut args = vec![HOOK_NAME.to_owned(), COMMAND.to_owned()];
+    let in_one_dir = |(one, other): (ShortLink<'_>, ShortLink<'_>)| one.dir == other.dir;
+    for beside in operations.chunk_by(|one, other| ShortLink::of(one).zip(ShortLink::of(other)).is_some_and(in_one_dir))
+    {
+        let links: Vec<ShortLink<'_>> = beside.iter().filter_map(ShortLink::of).collect();
+        if let [first, _, ..] = links.as_slice() {
+            args.extend([SYMLINKS.to_owned(), value(first.dir)]);
+            args.extend(links.chunk_by(|one, other| one.target == other.target).map(ShortLink::word));
+        } else {
+            args.extend(beside.iter().flat_map(operation_args));
+        }
+    }
+    args
+}
+
+/// A link that can be said in the form for many.
+struct ShortLink<'o> {
+    dir: &'o str,
+    target: &'o str,
+    name: &'o str,
+}
+
+impl<'o> ShortLink<'o> {
+    fn of(operation: &'o HookOperation) -> Option<Self> {
+        let HookOperation::Symlink { target, link } = operation else { return None };
+        let (dir, name) = link.rsplit_once('/')?;
+        (!target.contains(SEPARATOR) && !name.contains(SEPARATOR)).then_some(Self { dir, target, name })
+    }
+
+    /// Links to one target.
+    fn word(links: &[Self]) -> String {
+        let target = links.first().map(|link| value(link.target)).unwrap_or_default();
+        links.iter().fold(target, |word, link| word + SEPARATOR + link.name)
+    }
 }
 
 fn operation_args(operation: &HookOperation) -> Vec<String> {
@@ -136,6 +179,10 @@ pub fn from_args(args: &[String]) -> Result<ParsedArgs, HookArgsError> {
     }
     let mut parsed = ParsedArgs::default();
     while let Some(word) = words.next() {
+        if word == SYMLINKS {
+            parsed.operations.extend(words.symlinks()?);
+            continue;
+        }
         match words.operation(word)? {
             Some(operation) => parsed.operations.push(operation),
             None => parsed.unknown.push(word.to_owned()),
@@ -170,6 +217,20 @@ impl<'a> Words<'a> {
             CHMOD => HookOperation::Chmod { mode: self.mode()?, path: self.value(CHMOD, "path")? },
             _ => return Ok(None),
         }))
+    }
+
+    /// Links in a directory, in as many words as there are that say a target and names.
+    fn symlinks(&mut self) -> Result<Vec<HookOperation>, HookArgsError> {
+        let dir = self.value(SYMLINKS, "directory")?;
+        let mut links = Vec::new();
+        while let Some((word, rest)) = self.rest.split_first()
+            && let Some((target, names)) = word.split_once(SEPARATOR).filter(|_| !word.starts_with("--"))
+        {
+            self.rest = rest;
+            let link = |name| HookOperation::Symlink { target: target.to_owned(), link: format!("{dir}/{name}") };
+            links.extend(names.split(SEPARATOR).map(link));
+        }
+        if links.is_empty() { Err(HookArgsError::MissingValue { flag: SYMLINKS, value: "links" }) } else { Ok(links) }
     }
 
     fn value(&mut self, flag: &'static str, value: &'static str) -> Result<String, HookArgsError> {
@@ -214,6 +275,40 @@ mod tests {
     }
 
     #[test]
+    fn links_beside_each_other_are_said_in_short() {
+        let link = |target: &str, link: &str| HookOperation::Symlink { target: target.into(), link: link.into() };
+        let operations = [
+            link("libcuda.so.580", "/drv/libcuda.so"),
+            link("libcuda.so.580", "/drv/libcuda.so.1"),
+            link("libnvcuvid.so.580", "/drv/libnvcuvid.so.1"),
+            link("/drv/b", "/drv/gbm/a_gbm.so"),
+            link("a:b", "/drv/c"),
+            link("a", "/drv/c:d"),
+            link("a", "/drv/e:f/g"),
+            link("--a", "/drv/e:f/h"),
+            HookOperation::HideGpus,
+            link("a", "/one"),
+            link("a", "/two"),
+        ];
+        let expected = args(
+            "cdi-hook create-container --symlinks /drv libcuda.so.580:libcuda.so:libcuda.so.1 \
+             libnvcuvid.so.580:libnvcuvid.so.1 --symlink /drv/b /drv/gbm/a_gbm.so --symlink a:b /drv/c \
+             --symlink a /drv/c:d --symlinks /drv/e:f a:g ./--a:h --hide-gpus --symlinks  a:one:two",
+        );
+        assert_eq!(to_args(&operations), expected);
+        let mut read = operations;
+        read[7] = link("./--a", "/drv/e:f/h");
+        assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: read.into(), unknown: vec![] }));
+    }
+
+    #[test]
+    fn a_word_without_links_is_none_of_a_directory() {
+        let parsed = from_args(&args("cdi-hook create-container --symlinks /d a:b stray c:d")).unwrap();
+        assert_eq!(parsed.operations, [HookOperation::Symlink { target: "a".into(), link: "/d/b".into() }]);
+        assert_eq!(parsed.unknown, ["stray", "c:d"]);
+    }
+
+    #[test]
     fn a_newer_generators_operations_are_passed_over() {
         let parsed =
             from_args(&args("/opt/renamed create-container stray --new a b --freeze-device-nodes more --end")).unwrap();
@@ -228,6 +323,8 @@ mod tests {
             ("cdi-hook update-ldcache", "the hook's command is `update-ldcache`, not `create-container`"),
             ("cdi-hook create-container --symlink a", "--symlink lacks its link"),
             ("cdi-hook create-container --symlink a --freeze-device-nodes", "--symlink lacks its link"),
+            ("cdi-hook create-container --symlinks", "--symlinks lacks its directory"),
+            ("cdi-hook create-container --symlinks /a --symlink b /c", "--symlinks lacks its links"),
             ("cdi-hook create-container --library-dir", "--library-dir lacks its directory"),
             ("cdi-hook create-container --cuda-compat", "--cuda-compat lacks its driver version"),
             ("cdi-hook create-container --chmod 755", "--chmod lacks its path"),
@@ -257,6 +354,7 @@ mod tests {
     fn operation() -> impl Strategy<Value = HookOperation> {
         prop_oneof![
             (path(), path()).prop_map(|(target, link)| HookOperation::Symlink { target, link }),
+            ("[a:]{0,2}", "/?[a:/]{0,3}").prop_map(|(target, link)| HookOperation::Symlink { target, link }),
             path().prop_map(HookOperation::LibraryDir),
             path().prop_map(|driver_version| HookOperation::CudaCompat { driver_version }),
             Just(HookOperation::FreezeDeviceNodes),
@@ -275,7 +373,7 @@ mod tests {
 
         #[test]
         fn any_arguments_are_answered(
-            args in proptest::collection::vec("(--(symlink|chmod|new))?|create-container|\\PC{0,4}", 0..6),
+            args in proptest::collection::vec("(--(symlinks?|chmod|new))?|create-container|a:b|\\PC{0,4}", 0..6),
         ) {
             let _ = from_args(&args);
         }
