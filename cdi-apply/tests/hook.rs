@@ -238,6 +238,34 @@ fn rootfs_racer_exchange() {
     image.outside_is_untouched();
 }
 
+/// The same with a directory that the hook has just made, before it goes in.
+#[test]
+fn rootfs_racer_exchanges_what_was_made() {
+    let image = Image::new();
+    fs::create_dir_all(image.path("usr/lib")).unwrap();
+    let (made, evil) = (image.path("usr/lib/made"), image.path("evil"));
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+                let _ = rustix::fs::renameat_with(cwd, &made, cwd, &evil, exchange);
+            }
+        });
+        for round in 0..10_000 {
+            // Which the other thread may foil; then it is the next round that counts.
+            for path in [&made, &evil] {
+                let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+            }
+            let _ = symlink(image.host("outside"), &evil);
+            let resolver = if round % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
+            let _ = hook::symlink::Links::new(&image.root(resolver)).create("x", "/usr/lib/made/libcuda.so");
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    image.outside_is_untouched();
+}
+
 // Links, modes
 
 #[test]
