@@ -205,37 +205,38 @@ fn directories_are_made_inside() {
     }
 }
 
+/// While another thread exchanges two paths of the image, 10,000 times; each way of resolving in turn.
+fn while_exchanged(image: &Image, one: &str, other: &str, round: impl Fn(usize, &Root)) {
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, other) = (image.path(one), image.path(other));
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+                let _ = rustix::fs::renameat_with(cwd, &one, cwd, &other, exchange);
+            }
+        });
+        for number in 0..10_000 {
+            let resolver = if number % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
+            round(number, &image.root(resolver));
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    image.outside_is_untouched();
+}
+
 /// A container that shares a volume exchanges a directory for a link to the host while the hook works in it.
 #[test]
 fn rootfs_racer_exchange() {
     let image = Image::new();
     fs::create_dir_all(image.path("usr/lib")).unwrap();
     image.link(image.host("outside"), "evil");
-    let ended = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (one, other) = (image.path("usr/lib"), image.path("evil"));
-            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                let _ = rustix::fs::renameat_with(
-                    rustix::fs::CWD,
-                    &one,
-                    rustix::fs::CWD,
-                    &other,
-                    rustix::fs::RenameFlags::EXCHANGE,
-                );
-            }
-        });
-        for round in 0..10_000 {
-            let resolver = if round % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
-            let root = image.root(resolver);
-            if let Ok(place) = root.make_place(Path::new("/usr/lib/file")) {
-                let _ = place.write(format!("{round}").as_bytes(), 0o644);
-            }
-            let _ = hook::symlink::Links::new(&root).create("libcuda.so.1", "/usr/lib/sub/libcuda.so");
+    while_exchanged(&image, "usr/lib", "evil", |round, root| {
+        if let Ok(place) = root.make_place(Path::new("/usr/lib/file")) {
+            let _ = place.write(format!("{round}").as_bytes(), 0o644);
         }
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = hook::symlink::Links::new(root).create("libcuda.so.1", "/usr/lib/sub/libcuda.so");
     });
-    image.outside_is_untouched();
 }
 
 /// The same with a directory that the hook has just made, before it goes in.
@@ -243,27 +244,14 @@ fn rootfs_racer_exchange() {
 fn rootfs_racer_exchanges_what_was_made() {
     let image = Image::new();
     fs::create_dir_all(image.path("usr/lib")).unwrap();
-    let (made, evil) = (image.path("usr/lib/made"), image.path("evil"));
-    let ended = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
-                let _ = rustix::fs::renameat_with(cwd, &made, cwd, &evil, exchange);
-            }
-        });
-        for round in 0..10_000 {
-            // Which the other thread may foil; then it is the next round that counts.
-            for path in [&made, &evil] {
-                let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
-            }
-            let _ = symlink(image.host("outside"), &evil);
-            let resolver = if round % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
-            let _ = hook::symlink::Links::new(&image.root(resolver)).create("x", "/usr/lib/made/libcuda.so");
+    while_exchanged(&image, "usr/lib/made", "evil", |_, root| {
+        // Which the other thread may foil; then it is the next round that counts.
+        for path in [image.path("usr/lib/made"), image.path("evil")] {
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = symlink(image.host("outside"), image.path("evil"));
+        let _ = hook::symlink::Links::new(root).create("x", "/usr/lib/made/libcuda.so");
     });
-    image.outside_is_untouched();
 }
 
 // Links, modes

@@ -100,8 +100,8 @@ struct Lowering<'a> {
     nodes: BTreeMap<SortKey, DeviceNode>,
     mounts: BTreeMap<SortKey, Mount>,
     operations: Vec<HookOperation>,
-    /// What links say: those of one directory together, of one path the last.
-    links: BTreeMap<(SortKey, Utf8PathBuf), String>,
+    /// Links: those of one directory together, of one path the last.
+    links: BTreeMap<(SortKey, Utf8PathBuf), HookOperation>,
     library_dirs: BTreeSet<Utf8PathBuf>,
 }
 
@@ -202,7 +202,8 @@ impl<'a> Lowering<'a> {
 
     fn symlink(&mut self, target: String, link: Utf8PathBuf) {
         let dir = link.parent().map(sort_key).unwrap_or_default();
-        self.links.insert((dir, link), target);
+        let operation = HookOperation::Symlink { target, link: link.to_string() };
+        self.links.insert((dir, link), operation);
     }
 
     /// A mount for each name in each directory.
@@ -242,12 +243,9 @@ impl<'a> Lowering<'a> {
     /// The one hook of the container, if it has work.
     fn hook(&self) -> Option<Hook> {
         let Hooks::With { path, disabled } = &self.options.hooks else { return None };
-        let links = self.links.iter();
-        let links =
-            links.map(|((_, link), target)| HookOperation::Symlink { target: target.clone(), link: link.to_string() });
         let dirs = self.library_dirs.iter().map(|dir| HookOperation::LibraryDir(dir.to_string()));
         let enabled = |operation: &HookOperation| !disabled.contains(hook_name(operation));
-        let operations = self.operations.iter().cloned().chain(links).chain(dirs);
+        let operations = self.operations.iter().chain(self.links.values()).cloned().chain(dirs);
         let operations: Vec<HookOperation> = operations.filter(enabled).collect();
         (!operations.is_empty()).then(|| Hook::of_operations(path.as_str(), &operations))
     }

@@ -66,13 +66,13 @@ fn a_spec_wherever_there_is_a_driver() {
 fn container_paths(edits: &ContainerEdits) -> Vec<String> {
     let nodes = edits.device_nodes.iter().map(|node| node.path.clone());
     let mounts = edits.mounts.iter().map(|mount| mount.container_path.clone());
+    let args = edits.hooks.iter().flat_map(|hook| hook.args.clone());
     let operations = edits.hooks.iter().flat_map(|hook| cdi_specs::from_args(&hook.args).expect("our own").operations);
-    let hooked = operations.flat_map(|operation| match operation {
-        HookOperation::Symlink { target, link } => vec![target, link],
-        HookOperation::LibraryDir(path) | HookOperation::Chmod { path, .. } => vec![path],
-        _ => vec![],
+    let links = operations.filter_map(|operation| match operation {
+        HookOperation::Symlink { target, link } => Some([target, link]),
+        _ => None,
     });
-    nodes.chain(mounts).chain(hooked).collect()
+    nodes.chain(mounts).chain(args).chain(links.flatten()).collect()
 }
 
 fn all_edits(spec: &Spec) -> impl Iterator<Item = &ContainerEdits> {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::bench::hook::{MEMORY, add_libraries, change, restore};
+use crate::bench::hook::{add_libraries, change, in_memory, restore};
 use crate::build;
 use crate::e2e::bundle::{add_variable, write_config};
 
@@ -76,7 +76,7 @@ pub fn run(host: &Host) -> anyhow::Result<()> {
         by_variable(host, runtime, "0", &rootfs, work.path())?;
     }
     measure(host, &cdi_gen)?;
-    let memory = tempfile::tempdir_in(MEMORY).with_context(|| format!("cannot make a directory in {MEMORY}"))?;
+    let memory = in_memory()?;
     starts(host, &rootfs, work.path(), "on disk")?;
     starts(host, &rootfs, memory.path(), "in memory")
 }

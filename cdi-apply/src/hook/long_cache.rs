@@ -37,12 +37,7 @@ impl Ahead {
         let (strings, at) = ld_cache::strings(&cache, size)?;
         let (cache, draft) = (Arc::new(cache), Arc::new(place.draft()?));
         let (from, to) = (Arc::clone(&cache), Arc::clone(&draft));
-        let copy = move || {
-            // All room at once takes less than bit by bit, for the first thread too. Not each file system can.
-            let _ = rustix::fs::fallocate(&to.file, FallocateFlags::empty(), 0, (at + strings.len()) as u64);
-            copy(&from, strings, &to.file, at)
-        };
-        let copying = Some(thread::Builder::new().spawn(copy)?);
+        let copying = Some(thread::Builder::new().spawn(move || copy(&from, strings, &to.file, at))?);
         Ok(Self { cache, size, draft, copying })
     }
 
@@ -81,6 +76,8 @@ impl Drop for Ahead {
 fn copy(file: &File, range: Range<usize>, out: &File, at: usize) -> io::Result<()> {
     let (mut from, mut to, end) = (range.start as u64, at as u64, range.end as u64);
     let mut buffer = Vec::new();
+    // All room at once takes less than bit by bit, for the first thread too. Not each file system can.
+    let _ = rustix::fs::fallocate(out, FallocateFlags::empty(), 0, to + (end - from));
     while from < end {
         let left = usize::try_from(end - from).unwrap_or(CHUNK);
         // Without a way through our memory. Not each file system can.

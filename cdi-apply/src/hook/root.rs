@@ -131,13 +131,18 @@ impl Root {
 
     /// A directory that is not there, made in the one above it.
     fn make_dir(&self, path: &Path) -> io::Result<OwnedFd> {
-        if let Ok(Place { dir, name }) = self.make_place(path)
-            && rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(DIR_MODE)).is_ok()
-        {
-            let flags = PATH_ONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY;
-            return Ok(rustix::fs::openat(&dir, &name, flags, Mode::empty())?);
+        if path.file_name().is_some() {
+            let Place { dir, name } = self.make_place(path)?;
+            match rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(DIR_MODE)) {
+                Ok(()) => {
+                    let flags = PATH_ONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+                    return Ok(rustix::fs::openat(&dir, &name, flags, Mode::empty())?);
+                }
+                // A link to what is missing; or somebody else was faster.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        // A link to what is missing; or somebody else was faster.
         Ok(Walk::new(self, Missing::Make)?.go(path)?.into_dir())
     }
 

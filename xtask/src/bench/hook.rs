@@ -12,6 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 use testdata::elf;
 
 use super::{measure, print_head, print_row, text};
@@ -19,7 +20,7 @@ use crate::e2e::{bundle, fixture};
 use crate::{build, dist};
 
 /// A file system in memory.
-pub const MEMORY: &str = "/dev/shm";
+const MEMORY: &str = "/dev/shm";
 /// Milliseconds that the hook should add at most.
 const AIM: f64 = 3.0;
 /// How the hook's program compares with `/bin/true`.
@@ -37,14 +38,19 @@ pub fn run(programs: &Path) -> anyhow::Result<()> {
     print_row("cdi-hook --version", version);
     println!("{:44} {:>19.2}x\n", "  over /bin/true", version.median / floor.median);
     ensure!(version.median < START_LIMIT * floor.median, "the hook starts slower than /bin/true");
-    let work = tempfile::Builder::new().prefix("cdi-bench-").tempdir_in(MEMORY);
-    let work = work.with_context(|| format!("cannot make a directory in {MEMORY}"))?;
+    let work = in_memory()?;
     fixture::make(work.path())?;
     let bench = Bench { programs: programs.to_owned(), hook, work: work.path().to_owned() };
     lay_out_host(&bench.work, programs, &bench.hook)?;
     print_head();
     bench.compare("Debian's libc", 0)?;
     bench.compare("20,000 libraries", LIBRARIES)
+}
+
+/// A directory in memory, while it is held.
+pub fn in_memory() -> anyhow::Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("cdi-bench-").tempdir_in(MEMORY);
+    made.with_context(|| format!("cannot make a directory in {MEMORY}"))
 }
 
 /// A host with an H100, and its spec with a hook as if it were this one's: `spec.json`.

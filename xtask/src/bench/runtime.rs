@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::hook::{MEMORY, all_edits, lay_out_host};
+use super::hook::{all_edits, in_memory, lay_out_host};
 use super::{measure, print_head, print_row, text};
 use crate::e2e::{bundle, fixture};
 use crate::{build, dist};
@@ -27,8 +27,7 @@ const ASK: &str = "NVIDIA_VISIBLE_DEVICES=all";
 
 /// Measures all.
 pub fn run(programs: &Path) -> anyhow::Result<()> {
-    let work = tempfile::Builder::new().prefix("cdi-bench-").tempdir_in(MEMORY);
-    let work = work.with_context(|| format!("cannot make a directory in {MEMORY}"))?;
+    let work = in_memory()?;
     fixture::make(work.path())?;
     lay_out_host(work.path(), programs, &dist::static_programs()?.join("cdi-hook"))?;
     let bench = Bench { programs: programs.to_owned(), work: work.path().to_owned() };
