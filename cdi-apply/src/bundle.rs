@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat
 use rustix::io::Errno;
 
 use crate::document::MAX_BYTES;
-use crate::limited;
+use cdi_files::limited;
 
 /// The OCI runtime spec of a bundle.
 pub const CONFIG: &str = "config.json";

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use cdi_specs::ContainerEdits;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawMode};
 
-use crate::limited;
 use crate::nodes::{HostNode, HostNodes, parse_drivers};
+use cdi_files::limited;
 
 /// More than any kernel has to say in `/proc/devices`.
 const MAX_DRIVERS_BYTES: usize = 1 << 20;

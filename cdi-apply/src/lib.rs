@@ -32,11 +32,9 @@ pub mod device_numbers;
 pub mod document;
 #[cfg(feature = "hook")]
 pub mod hook;
-pub mod limited;
 pub mod lint;
 pub mod nodes;
 pub mod oci;
-mod path_names;
 pub mod problem;
 pub mod registry;
 pub mod request;
@@ -44,7 +42,6 @@ pub mod resolve;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod spec_dirs;
-pub mod trust;
 #[cfg(feature = "oci-spec")]
 pub mod typed;
 

@@ -19,7 +19,8 @@ use cdi_apply::configure::ConfigureError;
 use cdi_apply::document::{DocumentError, MAX_BYTES};
 use cdi_apply::request::RequestError;
 use cdi_apply::spec_dirs::SpecText;
-use cdi_apply::{InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable, limited};
+use cdi_apply::{InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
+use cdi_files::limited;
 use cdi_specs::{AnnotationError, Format};
 use clap::Parser;
 

@@ -28,7 +28,8 @@ use cdi_specs::{ContainerEdits, Hook, HookOperation, QualifiedName};
 
 use crate::bundle::{BundleError, ConfigFile};
 use crate::document::{Document, DocumentError, MAX_BYTES};
-use crate::{InjectError, NodeError, device_numbers, inject, limited};
+use crate::{InjectError, NodeError, device_numbers, inject};
+use cdi_files::limited;
 use command_line::CommandLine;
 use config::{Config, ConfigError};
 use container::Container;

@@ -19,9 +19,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::limited;
 use crate::problem::Problem;
-use crate::trust::{Trust, why_untrusted};
+use cdi_files::limited;
+use cdi_files::trust::{Trust, why_untrusted};
 
 /// The directories of the standard (CDI SPEC, "CDI specification files"), the lower priority first.
 pub const DEFAULT_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];

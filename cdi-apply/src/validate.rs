@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use cdi_apply::device_numbers;
 use cdi_apply::lint::{Host, Lint, lint};
-use cdi_apply::{device_numbers, trust};
+use cdi_files::trust;
 use cdi_specs::{ParseError, Violation};
 use serde::Serialize;
 use serde_json::json;

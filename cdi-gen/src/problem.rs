@@ -73,23 +73,3 @@ impl fmt::Display for Problem {
         self.hint.iter().try_for_each(|hint| write!(f, " ({hint})"))
     }
 }
-
-/// A text with its control characters written out: names of files are not ours, and a terminal obeys.
-pub fn printable(text: &str) -> String {
-    let write_out = |character: char| {
-        let (plain, escaped) =
-            if character.is_control() { (None, Some(character.escape_default())) } else { (Some(character), None) };
-        plain.into_iter().chain(escaped.into_iter().flatten())
-    };
-    text.chars().flat_map(write_out).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_are_written_out() {
-        assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
-    }
-}

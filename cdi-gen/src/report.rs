@@ -3,8 +3,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use cdi_gen::problem::printable;
 use cdi_gen::{Problem, Severity};
+use cdi_specs::printable;
 use serde::Serialize;
 
 /// How to speak.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cdi_apply::hook::root::{Resolver, Root, path_of};
 use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
-use cdi_apply::limited;
+use cdi_files::limited;
 use cdi_specs::{HookOperation, ParsedArgs};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;

@@ -9,7 +9,7 @@ use rustix::fs::PROC_SUPER_MAGIC;
 
 use super::mount_file::Target;
 use super::root::{Root, reopen};
-use crate::limited;
+use cdi_files::limited;
 
 const DIR: &str = "/proc/driver/nvidia";
 const PARAMS: &str = "params";

@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use super::application_profile;
 use super::mount_file::{HANDLE, SAFE, is_shared};
 use super::root::{Place, Root, path_of, reopen};
-use crate::limited;
+use cdi_files::limited;
 
 /// The kernel's list.
 pub const LIST: &str = "/proc/driver/nvidia/gpus";

@@ -22,7 +22,7 @@ use super::ld_cache::{self, Added, Cache, CacheError, Entry, Insertion, compare_
 use super::long_cache::Ahead;
 use super::mount_file::Target;
 use super::root::{Root, Writing, reopen};
-use crate::limited;
+use cdi_files::limited;
 
 const CACHE: &str = "/etc/ld.so.cache";
 const CONFIGURATION: &str = "/etc/ld.so.conf";

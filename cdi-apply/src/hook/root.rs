@@ -19,8 +19,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::limited;
-use crate::path_names::{MAX_LINKS, names};
+use cdi_files::limited;
+use cdi_files::path_names::{MAX_LINKS, names};
 
 /// Directories that are made for what is put into them.
 const DIR_MODE: RawMode = 0o755;

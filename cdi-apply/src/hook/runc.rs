@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
 use super::root::{Resolver, Root};
-use crate::limited;
+use cdi_files::limited;
 
 /// How runc names the process that becomes the container (libcontainer/nsenter/nsexec.c).
 const INIT: &str = "runc:[2:INIT]";

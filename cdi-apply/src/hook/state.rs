@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::bundle::CONFIG;
 use crate::document::MAX_BYTES;
-use crate::limited;
+use cdi_files::limited;
 
 /// What we read of the state; all else is passed over unread.
 #[derive(Deserialize)]

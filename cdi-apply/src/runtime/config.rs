@@ -14,7 +14,7 @@ use cdi_specs::Kind;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::limited;
+use cdi_files::limited;
 
 /// Our file.
 pub const PATH: &str = "/etc/cdi-apply/config.toml";

@@ -2,7 +2,9 @@
 
 use super::diagnose::devices;
 use super::{Checkup, Engine, Finding, NodeIs, SpecFile, SpecText, Switch};
-use crate::problem::{Severity, printable};
+use cdi_specs::printable;
+
+use crate::problem::Severity;
 
 /// Rows of what there is: a word, and what is to say.
 pub fn rows(checkup: &Checkup) -> Vec<(&'static str, String)> {

@@ -1,0 +1,86 @@
+//! Shown: text that strangers wrote, as people and shells may see it.
+//!
+//! Names of files, variables of an image and words of a configuration are not ours. A terminal obeys the control
+//! characters in them, a log takes their line breaks for its own, and a shell runs what an administrator pastes.
+
+/// A text in one line: control characters, and those that change the direction of what follows, are written out.
+pub fn printable(text: &str) -> String {
+    let write_out = |character: char| {
+        let (plain, escaped) =
+            if is_obeyed(character) { (None, Some(character.escape_default())) } else { (Some(character), None) };
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    };
+    text.chars().flat_map(write_out).collect()
+}
+
+/// Whether a terminal acts on a character instead of showing it: control characters, the line and paragraph separators,
+/// and the marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX #9).
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A command line that a shell takes for these very words. Words that a terminal would obey are quoted with `$'…'`, which
+/// bash, zsh, ksh and POSIX 2024 know.
+pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
+}
+
+/// One word of it.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else if word.chars().any(is_obeyed) {
+        let byte = |byte: u8| match byte {
+            b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+            b' '..=b'~' => char::from(byte).to_string(),
+            // Three digits, so that what follows is none of them.
+            _ => format!("\\{byte:03o}"),
+        };
+        format!("$'{}'", word.bytes().map(byte).collect::<String>())
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_out() {
+        assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
+        assert_eq!(printable("\u{202e}\u{2028}\u{9b}m"), "\\u{202e}\\u{2028}\\u{9b}m");
+        assert_eq!(printable("Größe 漢字 👍"), "Größe 漢字 👍");
+    }
+
+    #[test]
+    fn a_shell_takes_a_word_for_itself() {
+        let cases = [
+            ("/etc/cdi/nvidia.yaml", "/etc/cdi/nvidia.yaml"),
+            ("nvidia.com/gpu=0", "nvidia.com/gpu=0"),
+            ("", "''"),
+            ("a;touch x;.yaml", "'a;touch x;.yaml'"),
+            ("it's", r"'it'\''s'"),
+            ("~/x", "'~/x'"),
+            ("$(id)", "'$(id)'"),
+            ("a\u{1b}'\\\n1", r"$'a\033\'\\\0121'"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(shell_word(word), expected, "{word:?}");
+        }
+        assert_eq!(shell_line(["mv", "a b", "c"]), "mv 'a b' c");
+    }
+
+    #[test]
+    fn a_real_shell_agrees() {
+        // Bytes that a word can hold: all but NUL.
+        let words: Vec<String> = (1_u32..0x300).filter_map(char::from_u32).map(|c| format!("a{c}1'{c}")).collect();
+        let script = words.iter().fold(String::from("printf '%s\\0'"), |line, word| line + " " + &shell_word(word));
+        #[expect(clippy::disallowed_methods, reason = "asks a shell")]
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        let expected: String = words.iter().map(|word| format!("{word}\0")).collect();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+}
