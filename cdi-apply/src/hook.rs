@@ -10,7 +10,6 @@ pub mod device_nodes;
 pub mod gpu_list;
 pub mod ld_cache;
 pub mod loader;
-pub mod long_cache;
 pub mod mount_file;
 pub mod peer;
 pub mod root;
@@ -37,8 +36,6 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: impl FnOnce(
     let mut libraries = Libraries::default();
     let mut compat = None;
     let mut links = Links::new(root);
-    let adds_libraries = operations.iter().any(|operation| matches!(operation, HookOperation::LibraryDir(_)));
-    let ahead = adds_libraries.then(|| loader::begin(root)).flatten();
     for operation in operations {
         let (path, done) = match operation {
             HookOperation::Symlink { target, link } => {
@@ -62,7 +59,7 @@ pub fn run(root: &Root, operations: &[HookOperation], mount_points: impl FnOnce(
     }
     libraries.dirs.splice(..0, compat);
     if !libraries.dirs.is_empty() {
-        troubles.extend(loader::add(root, libraries, ahead, mount_points));
+        troubles.extend(loader::add(root, libraries, mount_points));
     }
     troubles
 }

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ffi::{CStr, c_char};
 
-pub use insertion::{Insertion, strings};
+pub use insertion::Insertion;
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 const OLD_HEADER: usize = 16;

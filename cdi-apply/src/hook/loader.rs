@@ -19,7 +19,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 
 use super::ld_cache::{self, Added, Cache, CacheError, Entry, Insertion, compare_names};
-use super::long_cache::Ahead;
 use super::mount_file::Target;
 use super::root::{Root, Writing, reopen};
 use cdi_files::limited;
@@ -37,8 +36,6 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_LIBRARIES: usize = 100_000;
 /// Caches that are read whole, in one call; others in parts.
 const SHORT: usize = 128 << 10;
-/// And those of which a thread copies most: it takes as long to start as to copy a third of this.
-const LONG: usize = 512 << 10;
 const FILE_MODE: RawMode = 0o644;
 /// glibc's flags of an entry (`FLAG_ELF_LIBC6` with the machine's).
 const X86_64: u32 = 0x0303;
@@ -99,26 +96,9 @@ struct Came<'o> {
     target: Option<&'o str>,
 }
 
-/// Begins with what a long cache needs, before the libraries are there; with nothing in a root that has seen us.
-pub fn begin(root: &Root) -> Option<Ahead> {
-    let path = Path::new(CACHE);
-    let found = root.find(path).ok()?;
-    let size = usize::try_from(rustix::fs::fstat(&found).ok()?.st_size).ok()?;
-    if size < LONG || root.find(Path::new(DROP_IN)).is_ok() {
-        return None;
-    }
-    // What goes wrong here is told when the cache is written, as a short one is.
-    Ahead::start(reopen(&found).ok()?, size, root.place(path).ok()?).ok()
-}
-
 /// Makes the loader find the libraries. Of a directory of the image's own, which alone they are in, it takes what
 /// `mount_points` tells of.
-pub fn add(
-    root: &Root,
-    libraries: Libraries<'_>,
-    ahead: Option<Ahead>,
-    mount_points: impl FnOnce() -> Vec<String>,
-) -> Vec<Trouble> {
+pub fn add(root: &Root, libraries: Libraries<'_>, mount_points: impl FnOnce() -> Vec<String>) -> Vec<Trouble> {
     // What is noted of mount points is their own text.
     let points;
     let mut libraries = libraries;
@@ -145,7 +125,7 @@ pub fn add(
     // For an ldconfig that runs in the container, which cannot be where that cannot write.
     let read_only = |error: &io::Error| error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     tell(DROP_IN, write_drop_in(root, &unknown).or_else(|error| if read_only(&error) { Ok(()) } else { Err(error) }));
-    tell(CACHE, update_cache(root, &libraries, ahead, &before, &known));
+    tell(CACHE, update_cache(root, &libraries, &before, &known));
     troubles
 }
 
@@ -219,23 +199,11 @@ fn write_drop_in(root: &Root, dirs: &[&String]) -> io::Result<()> {
 
 // Cache
 
-fn update_cache(
-    root: &Root,
-    libraries: &Libraries<'_>,
-    ahead: Option<Ahead>,
-    before: &[String],
-    known: &BTreeSet<String>,
-) -> io::Result<()> {
+fn update_cache(root: &Root, libraries: &Libraries<'_>, before: &[String], known: &BTreeSet<String>) -> io::Result<()> {
     let is_ours = |dir: &&String| !known.contains(dir.as_str());
     let mut gone: Vec<&[u8]> = before.iter().filter(is_ours).map(String::as_bytes).collect();
     let listed = listed_dirs(root, libraries, known)?;
     let added = found(root, &listed, known);
-    if let Some(ahead) = ahead
-        && gone.is_empty()
-        && ahead.insert(&added, FILE_MODE)?
-    {
-        return Ok(());
-    }
     let held = match root.read_file(Path::new(CACHE)) {
         Ok(file) => {
             let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);

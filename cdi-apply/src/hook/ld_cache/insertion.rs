@@ -5,7 +5,7 @@
 //! and all else goes through a small buffer. In a new container memory is dear: each page that a process touches first
 //! is cleared and charged to the container, which takes longer than to read what comes into it.
 
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 
 use cdi_gen::facts::elf::ReadAt;
@@ -19,8 +19,6 @@ use super::{
 /// Entries that are copied at once, and bytes of strings.
 const CHUNK_ENTRIES: usize = 2048;
 const CHUNK: usize = CHUNK_ENTRIES * NEW_ENTRY;
-/// Entries that there is room for in a file whose strings are copied first: a driver has some hundred names.
-const ROOM: usize = 512;
 /// What is read for a name; few are longer.
 const USUAL_NAME: usize = 128;
 /// Files of one name in a cache at most, and bytes of extensions: images have some few.
@@ -35,22 +33,9 @@ pub struct Insertion<'f, F: ?Sized> {
     /// Entries and before which of the file's they come, in order.
     entries: Vec<(usize, Raw)>,
     header: Vec<u8>,
-    /// Behind the entries, up to strings that somebody else copies.
-    gap: usize,
     moving: Moving,
     /// New strings, and extensions.
     tail: Vec<u8>,
-}
-
-/// Where the strings of a file stand, and where they come to in one with room for more entries. They can be copied there
-/// before anybody knows those; the rest is [`Insertion::write_around`]'s.
-///
-/// # Errors
-/// As the file's; or it is of another layout, or damaged.
-pub fn strings(file: &(impl ReadAt + ?Sized), size: usize) -> io::Result<(Range<usize>, usize)> {
-    let (table, _) = Table::open(file, size)?;
-    let moved_to = table.strings.start + ROOM * NEW_ENTRY;
-    Ok((table.strings, moved_to))
 }
 
 impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
@@ -60,36 +45,22 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
     /// # Errors
     /// As the file's.
     pub fn new(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Option<Self>> {
-        Self::unless_unfit(Self::find(file, size, added, None))
-    }
-
-    /// The same for a file whose strings were copied; `None` also if there is not room enough.
-    ///
-    /// # Errors
-    /// As the file's.
-    pub fn around(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Option<Self>> {
-        Self::unless_unfit(Self::find(file, size, added, Some(ROOM)))
-    }
-
-    fn unless_unfit(found: io::Result<Self>) -> io::Result<Option<Self>> {
-        match found {
+        match Self::find(file, size, added) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
             found => found.map(Some),
         }
     }
 
-    fn find(file: &'f F, size: usize, added: &Added<'_>, room: Option<usize>) -> io::Result<Self> {
+    fn find(file: &'f F, size: usize, added: &Added<'_>) -> io::Result<Self> {
         let (file, header) = Table::open(file, size)?;
         let places = file.places(added)?;
-        let room = room.unwrap_or(places.len());
-        let gap = room.checked_sub(places.len()).ok_or_else(unfit)? * NEW_ENTRY;
-        let shift = room * NEW_ENTRY;
+        let shift = places.len() * NEW_ENTRY;
         let moving = Moving::new(&file.strings, shift)?;
         let mut strings = Strings { start: file.strings.end + shift, ..Strings::default() };
         let entries: Option<Vec<_>> = places.iter().map(|(at, entry)| Some((*at, strings.entry(entry)?))).collect();
         let entries = entries.ok_or_else(unfit)?;
-        let strings_size = gap + file.strings.len() + strings.bytes.len();
-        let mut this = Self { file, entries, header, gap, moving, tail: strings.bytes };
+        let strings_size = file.strings.len() + strings.bytes.len();
+        let mut this = Self { file, entries, header, moving, tail: strings.bytes };
         this.set(NEW_MAGIC.len(), this.file.count + this.entries.len())?;
         this.set(STRINGS_SIZE_AT, strings_size)?;
         let extensions_at = word(&this.header, EXTENSIONS_AT).map_err(|_| unfit())?;
@@ -116,19 +87,6 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         self.write_entries(&mut buffer, out)?;
         self.file.copy_strings(&mut buffer, out)?;
         out.write_all(&self.tail)
-    }
-
-    /// Writes what belongs around the strings, which somebody else copies.
-    ///
-    /// # Errors
-    /// As [`Insertion::write`].
-    pub fn write_around(&self, out: &mut (impl Write + Seek)) -> io::Result<()> {
-        out.rewind()?;
-        self.write_entries(&mut vec![0; CHUNK], out)?;
-        // What nobody writes is zeros.
-        out.seek_relative(i64::try_from(self.gap + self.file.strings.len()).map_err(io::Error::other)?)?;
-        out.write_all(&self.tail)?;
-        out.flush()
     }
 
     fn write_entries(&self, buffer: &mut [u8], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
