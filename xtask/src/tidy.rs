@@ -19,7 +19,11 @@ struct Library {
 }
 
 const LIBRARIES: [Library; 3] = [
-    Library { source: "specs/files/src", order: &["limited", "path_names", "open", "trust"], pure: &["path_names"] },
+    Library {
+        source: "specs/files/src",
+        order: &["limited", "path_names", "umask", "open", "trust", "dir", "lock", "atomic"],
+        pure: &["path_names"],
+    },
     Library {
         source: "cdi-gen/src",
         order: &[

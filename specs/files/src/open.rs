@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fd::BorrowedFd;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::limited;
@@ -27,15 +28,25 @@ pub enum Links {
 /// # Errors
 /// There is none; it is a link that is not to be followed; it is no regular file.
 pub fn regular(path: &Path, links: Links) -> io::Result<File> {
+    regular_at(CWD, path, links)
+}
+
+/// The same for a path that begins in a directory.
+///
+/// # Errors
+/// As [`regular`].
+pub fn regular_at(dir: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let flags = if links == Links::Refuse { flags | OFlags::NOFOLLOW } else { flags };
     // To open a device may set it going: what is there is looked at first, and once more when it is open.
     let is_regular = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
-    match rustix::fs::stat(path) {
+    let look = if links == Links::Refuse { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
+    match rustix::fs::statat(dir, path, look) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {}
         Ok(stat) if !is_regular(stat.st_mode) => return Err(not_regular(stat.st_mode)),
         _ => {}
     }
-    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| match error {
+    let opened = rustix::fs::openat(dir, path, flags, Mode::empty()).map_err(|error| match error {
         Errno::LOOP if links == Links::Refuse => {
             io::Error::other("it is a symbolic link (name the file that it leads to)")
         }
@@ -70,6 +81,7 @@ fn not_regular(mode: rustix::fs::RawMode) -> io::Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "lays out files")]
 mod tests {
     use super::*;
 
