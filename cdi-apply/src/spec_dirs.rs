@@ -200,16 +200,16 @@ fn refused(why: &str) -> String {
     format!("{why}; not used, since root must be able to rely on it (--insecure-spec-dirs uses it all the same)")
 }
 
-/// The file's bytes, if they are no more than a spec may have.
+/// The file's bytes, if they are no more than a spec may have; what says that it is longer is not read at all.
 fn read_limited(file: &File) -> Result<Vec<u8>, String> {
     let metadata = file.metadata().map_err(cannot_read)?;
     if !metadata.is_file() {
         return Err(NOT_REGULAR.to_owned());
     }
-    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    let bytes = limited::read(file, MAX_TEXT_BYTES).map_err(cannot_read)?;
-    if size.max(bytes.len()) > MAX_TEXT_BYTES {
-        return Err(format!("more than the limit of {MAX_TEXT_BYTES} bytes"));
+    let too_long = || format!("more than the limit of {MAX_TEXT_BYTES} bytes");
+    if usize::try_from(metadata.len()).is_ok_and(|size| size > MAX_TEXT_BYTES) {
+        return Err(too_long());
     }
-    Ok(bytes)
+    let bytes = limited::read(file, MAX_TEXT_BYTES).map_err(cannot_read)?;
+    if bytes.len() > MAX_TEXT_BYTES { Err(too_long()) } else { Ok(bytes) }
 }

@@ -472,6 +472,62 @@ fn spec_dir_perms() {
     assert_eq!(refused(&|dirs| mode(dirs.path("run"), 0o775)), ("a b".to_owned(), String::new()));
 }
 
+/// An access control list: user and group of the file as its mode says, and one user with these rights.
+fn acl_of(user: u32, rights: u16, mask: u16) -> Vec<u8> {
+    let none = u32::MAX;
+    let entries = [(0x01_u16, 6_u16, none), (0x02, rights, user), (0x04, 4, none), (0x10, mask, none), (0x20, 4, none)];
+    let bytes = entries
+        .iter()
+        .flat_map(|(tag, rights, id)| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(bytes).collect()
+}
+
+#[test]
+fn an_access_control_list_names_who_can_change_a_spec() {
+    if !is_root() {
+        return;
+    }
+    let told = |acl: &[u8]| {
+        let dirs = Dirs::new();
+        dirs.write("etc/a.yaml", gpus(&["a"]));
+        let flags = rustix::fs::XattrFlags::empty();
+        // Where the file system keeps none, the rule's own tests stand alone.
+        rustix::fs::setxattr(dirs.path("etc/a.yaml"), "system.posix_acl_access", acl, flags).ok()?;
+        Some(dirs.problems().join("\n"))
+    };
+    let Some(problem) = told(&acl_of(1234, 6, 6)) else { return };
+    assert!(problem.starts_with("etc/a.yaml: user 1234 can change it;"), "{problem}");
+    // It names somebody who may read, or whom the mask does not let write: though the mode says `rw` for the group.
+    assert_eq!(told(&acl_of(1234, 4, 6)).unwrap(), "");
+    assert_eq!(told(&acl_of(1234, 6, 4)).unwrap(), "");
+}
+
+/// `cdi-apply list` as the root of a user namespace that knows no other user.
+fn list_in_a_user_namespace(dir: &Path) -> Option<String> {
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", env!("CARGO_BIN_EXE_cdi-apply"), "list", "--spec-dir"]).arg(dir);
+    let output = unshare.output().ok()?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (!text.starts_with("unshare:")).then_some(text)
+}
+
+/// There, each user of the host's shows under one number, and so does the host's root.
+#[test]
+fn the_root_of_a_user_namespace_relies_on_no_other_user() {
+    if !is_root() {
+        return;
+    }
+    let dirs = Dirs::new();
+    dirs.write("etc/a.yaml", gpus(&["a"])).write("etc/b.yaml", gpus(&["b"]));
+    let Some(text) = list_in_a_user_namespace(&dirs.path("etc")) else { return };
+    assert!(text.contains("vendor.com/gpu=a") && text.contains("vendor.com/gpu=b"), "{text}");
+    chown(dirs.path("etc/b.yaml"), Some(1234), None).unwrap();
+    fs::create_dir(dirs.path("etc/other")).unwrap();
+    let text = list_in_a_user_namespace(&dirs.path("etc")).unwrap();
+    assert!(text.contains("vendor.com/gpu=a") && text.contains("user 65534 can change it"), "{text}");
+    assert!(!text.contains("vendor.com/gpu=b"), "{text}");
+}
+
 // Resolving
 
 #[test]

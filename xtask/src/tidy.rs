@@ -21,8 +21,8 @@ struct Library {
 const LIBRARIES: [Library; 3] = [
     Library {
         source: "specs/files/src",
-        order: &["limited", "path_names", "umask", "open", "trust", "dir", "lock", "atomic"],
-        pure: &["path_names"],
+        order: &["limited", "path_names", "accounts", "acl", "umask", "open", "trust", "dir", "lock", "atomic"],
+        pure: &["path_names", "accounts", "acl"],
     },
     Library {
         source: "cdi-gen/src",

@@ -3,6 +3,8 @@
 //! One home for what the generator and the consumer both do to the host's files as root. Every step is a system call on
 //! a handle: a path is resolved once, what was opened is looked at before it is used, and nothing is changed by its name.
 
+pub mod accounts;
+pub mod acl;
 pub mod atomic;
 pub mod dir;
 pub mod limited;
