@@ -76,7 +76,7 @@ fn examine(arguments: &Doctor) -> anyhow::Result<Checkup> {
     let mut seen = BTreeSet::new();
     dirs.retain(|dir| seen.insert(dir.clone()));
     let (dirs, files) = look.spec_dirs(&dirs);
-    let wanted = wanted_nodes::read(&host.system);
+    let wanted = wanted_nodes::read(&host.system, &mut problems);
     let there: Vec<_> = wanted.iter().filter(|node| look.kind(&node.path).is_some()).cloned().collect();
     let links = wanted_nodes::char_links(&there);
     Ok(Checkup {

@@ -1,16 +1,22 @@
 //! `cdi-gen create-device-nodes` and `create-dev-char-symlinks`: what the driver does not make itself. I/O.
-#![expect(clippy::disallowed_methods, reason = "makes device nodes and links, and loads the driver's modules")]
+//!
+//! A root may be a tree that others write. So it is gone through by handles, and what it says of devices is believed only
+//! where it is the running kernel's own word, or where root alone may write it.
+#![expect(clippy::disallowed_methods, reason = "loads the driver's modules")]
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::dir::{Dir, Missing};
+use cdi_files::node::{self, Node};
+use cdi_files::trust::{self, Trust};
 use cdi_gen::Tree;
 use cdi_gen::wanted_nodes::{self, WantedNode};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC};
 
 use crate::cli::MakeNodes;
 use crate::report::{Report, Voice};
@@ -18,6 +24,9 @@ use crate::{EXIT_NO_DRIVER, open_host, print};
 
 /// The driver's modules, in the order in which they load.
 const MODULES: [&str; 3] = ["nvidia", "nvidia-uvm", "nvidia-modeset"];
+/// Where distributions put the program that loads them.
+const MODPROBE: [&str; 4] =
+    ["/usr/sbin/modprobe", "/sbin/modprobe", "/usr/bin/modprobe", "/run/current-system/sw/bin/modprobe"];
 
 /// Makes the nodes that are missing, and those again that lead to another device.
 pub fn nodes(arguments: &MakeNodes, voice: Voice) -> anyhow::Result<u8> {
@@ -26,17 +35,15 @@ pub fn nodes(arguments: &MakeNodes, voice: Voice) -> anyhow::Result<u8> {
     }
     let (root, wanted) = wanted(arguments)?;
     let mut done = String::new();
-    for node in &wanted {
-        let path = join(&root, &node.path);
-        let what = format!("{} c {} {} {:04o}", node.path, node.major, node.minor, node.mode);
-        let found = fs::symlink_metadata(&path).ok();
-        if found.as_ref().is_some_and(|found| is(found, node)) {
+    for wanted in &wanted {
+        let WantedNode { path, major, minor, mode, .. } = wanted;
+        if is_there(&root, wanted) {
             continue;
         }
         if !arguments.dry_run {
-            make(&path, node, found.is_some()).with_context(|| format!("cannot make {path}"))?;
+            make_in(&root, path, |dir, name| node::make(dir, name, &numbers(wanted)))?;
         }
-        done += &format!("{what}\n");
+        done += &format!("{path} c {major} {minor} {mode:04o}\n");
     }
     finish(&wanted, &done, arguments.dry_run, voice)
 }
@@ -44,31 +51,84 @@ pub fn nodes(arguments: &MakeNodes, voice: Voice) -> anyhow::Result<u8> {
 /// Makes the links in `/dev/char` that are missing or lead elsewhere.
 pub fn char_links(arguments: &MakeNodes, voice: Voice) -> anyhow::Result<u8> {
     let (root, wanted) = wanted(arguments)?;
-    let there: Vec<WantedNode> = wanted
-        .iter()
-        .filter(|node| fs::symlink_metadata(join(&root, &node.path)).is_ok_and(|found| is(&found, node)))
-        .cloned()
-        .collect();
+    let there: Vec<WantedNode> = wanted.iter().filter(|node| is_there(&root, node)).cloned().collect();
     let mut done = String::new();
     for (link, target) in wanted_nodes::char_links(&there) {
-        let path = join(&root, &link);
-        if fs::read_link(&path).is_ok_and(|held| held == target.as_std_path()) {
+        if leads_to(&root, &link, &target) {
             continue;
         }
         if !arguments.dry_run {
-            replace_link(&path, &target).with_context(|| format!("cannot make {path}"))?;
+            make_in(&root, &link, |dir, name| node::link(dir, name, target.as_std_path()))?;
         }
         done += &format!("{link} -> {target}\n");
     }
     finish(&wanted, &done, arguments.dry_run, voice)
 }
 
-fn wanted(arguments: &MakeNodes) -> anyhow::Result<(Utf8PathBuf, Vec<WantedNode>)> {
-    let host = open_host(&arguments.roots, Tree::new)?;
-    Ok((arguments.roots.root.clone(), wanted_nodes::read(&host.system)))
+/// The root, and the nodes of the driver that runs in it.
+fn wanted(arguments: &MakeNodes) -> anyhow::Result<(Dir, Vec<WantedNode>)> {
+    let host = open_host(&arguments.roots, Tree::recording)?;
+    let mut problems = Vec::new();
+    let wanted = wanted_nodes::read(&host.system, &mut problems);
+    if let Some(path) = host.system.seen().into_keys().find_map(|path| unbelievable(&host.system, &path)) {
+        bail!(
+            "cannot believe {path} (which devices there are is told by the running kernel's /proc, or by a tree that root \
+             alone may write)"
+        );
+    }
+    if let Some(problem) = problems.first() {
+        bail!("{}", problem.message);
+    }
+    let root = &arguments.roots.root;
+    let root = Dir::open(root.as_std_path(), Missing::Error).with_context(|| format!("cannot use the root {root}"))?;
+    Ok((root, wanted))
 }
 
-fn join(root: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
+/// Why what was read at a path is not believed, after the path; `None` if it is.
+fn unbelievable(system: &Tree, path: &Utf8Path) -> Option<String> {
+    let path = system.path_on_this_machine(path);
+    if Trust::of_this_process() == Trust::Everybody || is_the_kernels(path.as_std_path()) {
+        return None;
+    }
+    trust::who_may_change(path.as_std_path()).map(|who| format!("{path}: {who}"))
+}
+
+/// Whether a file is one of procfs; what stands there itself, and not where it leads.
+fn is_the_kernels(path: &Path) -> bool {
+    let handle = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    handle.and_then(rustix::fs::fstatfs).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
+}
+
+/// The directory of a path in the root, and its name there.
+fn locate<'p>(root: &Dir, path: &'p Utf8Path, missing: Missing) -> io::Result<(Dir, &'p OsStr)> {
+    let dir = root.within(path.parent().unwrap_or("/".into()).as_std_path(), missing)?;
+    Ok((dir, path.file_name().unwrap_or(".").as_ref()))
+}
+
+fn is_there(root: &Dir, wanted: &WantedNode) -> bool {
+    let stat = locate(root, &wanted.path, Missing::Error).and_then(|(dir, name)| dir.stat(name));
+    stat.is_ok_and(|stat| stat.is_some_and(|stat| numbers(wanted).is(&stat)))
+}
+
+fn leads_to(root: &Dir, link: &Utf8Path, target: &Utf8Path) -> bool {
+    let held = locate(root, link, Missing::Error).map(|(dir, name)| node::target_of(&dir, name));
+    held.is_ok_and(|held| held.is_some_and(|held| held == target.as_str().as_bytes()))
+}
+
+fn numbers(wanted: &WantedNode) -> Node {
+    let WantedNode { major, minor, mode, uid, gid, .. } = *wanted;
+    Node { major, minor, mode, uid, gid }
+}
+
+/// Makes something at a path of the root, and the directories above it.
+fn make_in(root: &Dir, path: &Utf8Path, make: impl Fn(&Dir, &OsStr) -> io::Result<()>) -> anyhow::Result<()> {
+    let made = locate(root, path, Missing::MakeForEverybody).and_then(|(dir, name)| make(&dir, name));
+    let at = || join(root, path);
+    made.with_context(|| format!("cannot make {}", at()))
+}
+
+fn join(root: &Dir, path: &Utf8Path) -> Utf8PathBuf {
+    let root = Utf8Path::from_path(root.path()).unwrap_or("/".into());
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
@@ -87,40 +147,13 @@ fn finish(wanted: &[WantedNode], done: &str, dry_run: bool, voice: Voice) -> any
     Ok(code)
 }
 
-fn is(found: &fs::Metadata, node: &WantedNode) -> bool {
-    let numbers = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-    found.file_type().is_char_device() && numbers == (node.major, node.minor)
-}
-
-fn make(path: &Utf8Path, node: &WantedNode, exists: bool) -> io::Result<()> {
-    if exists {
-        // One of another device, left over from a driver that was loaded before.
-        fs::remove_file(path)?;
-    }
-    if let Some(dir) = path.parent() {
-        cdi_gen::output::make_dirs(dir)?;
-    }
-    let device = rustix::fs::makedev(node.major, node.minor);
-    rustix::fs::mknodat(CWD, path.as_std_path(), FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, device)?;
-    chown(path, Some(node.uid), Some(node.gid))?;
-    // mknod(2) heeds the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(node.mode))
-}
-
-fn replace_link(path: &Utf8Path, target: &Utf8Path) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        cdi_gen::output::make_dirs(dir)?;
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    symlink(target, path)
-}
-
 fn load_modules() -> anyhow::Result<()> {
+    let is_program = |path: &&&str| trust::who_may_change(Path::new(path)).is_none();
+    let program = MODPROBE.iter().find(is_program).with_context(|| format!("there is no {}", MODPROBE[0]))?;
     for module in MODULES {
-        let output = Command::new("modprobe").arg(module).output().context("cannot run modprobe")?;
+        let mut modprobe = Command::new(program);
+        modprobe.arg(module).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let output = modprobe.output().context("cannot run modprobe")?;
         let words = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "modprobe {module}: {}", words.trim());
     }

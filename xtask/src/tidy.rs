@@ -21,7 +21,7 @@ struct Library {
 const LIBRARIES: [Library; 3] = [
     Library {
         source: "specs/files/src",
-        order: &["limited", "path_names", "accounts", "acl", "umask", "open", "trust", "dir", "lock", "atomic"],
+        order: &["limited", "path_names", "accounts", "acl", "umask", "open", "trust", "dir", "lock", "atomic", "node"],
         pure: &["path_names", "accounts", "acl"],
     },
     Library {

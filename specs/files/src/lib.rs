@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod dir;
 pub mod limited;
 pub mod lock;
+pub mod node;
 pub mod open;
 pub mod path_names;
 pub mod trust;
