@@ -3,6 +3,8 @@
 //! Names of files, variables of an image and words of a configuration are not ours. A terminal obeys the control
 //! characters in them, a log takes their line breaks for its own, and a shell runs what an administrator pastes.
 
+use std::borrow::Cow;
+
 /// A text in one line: control characters, and those that change the direction of what follows, are written out.
 pub fn printable(text: &str) -> String {
     let write_out = |character: char| {
@@ -18,6 +20,14 @@ pub fn printable(text: &str) -> String {
 fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The start of a text, as far as `most` characters go: a name may be as long as strangers like.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
 }
 
 /// A command line that a shell takes for these very words. Words that a terminal would obey are quoted with `$'…'`, which
@@ -53,6 +63,12 @@ mod tests {
         assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
         assert_eq!(printable("\u{202e}\u{2028}\u{9b}m"), "\\u{202e}\\u{2028}\\u{9b}m");
         assert_eq!(printable("Größe 漢字 👍"), "Größe 漢字 👍");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shortened("漢字漢字", 2), "漢字…");
+        assert_eq!(shortened("漢字", 2), "漢字");
     }
 
     #[test]

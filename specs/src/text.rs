@@ -5,8 +5,8 @@
 //! unquoted, which engines read as `true`, `true` and `1000`: a device called `y` would come out as another one.
 
 mod block;
+mod budget;
 mod emit;
-mod flow_depth;
 mod lenient;
 mod plain;
 mod read;
@@ -15,8 +15,13 @@ use thiserror::Error;
 
 use crate::spec::Spec;
 
-/// The longest text that is read, in bytes. The largest specs seen in the field have some 100 KiB.
-pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The longest text that is read, in bytes. The largest specs seen in the field have some 100 KiB. Text of that length
+/// is read or refused within 64 MiB of memory, whatever it holds.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// The longest value in it. The kernel takes no longer path than 4 KiB and no longer variable than 128 KiB; a message
+/// shows the value that is wrong.
+const MAX_SCALAR_BYTES: usize = 1 << 20;
 
 /// How a spec is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::edits::{ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice, is_blank};
 use crate::name::{NameError, validate_device_name};
+use crate::shown::shortened;
 use crate::spec::{Device, Spec};
 use crate::version::{Version, required_features};
 
@@ -29,7 +30,12 @@ impl Display for Violation {
     }
 }
 
-/// Checks every rule, and returns every violation in the order of the document.
+/// So many violations are listed, of rules that engines enforce and of others each; the rest is counted.
+const MOST: usize = 1000;
+/// Characters of a place or a message: names in it are as long as strangers like.
+const LONGEST: usize = 300;
+
+/// Checks every rule, and returns every violation in the order of the document: of a thousand and more, their number.
 pub fn validate(spec: &Spec) -> Vec<Violation> {
     let mut report = Report::default();
     check_version(&mut report, spec);
@@ -40,12 +46,14 @@ pub fn validate(spec: &Spec) -> Vec<Violation> {
     let names = spec.devices.iter().map(|device| device.name.as_str());
     check_unique(&mut report, &"devices", "name", names);
     check_edits(&mut report, &"containerEdits", &spec.container_edits);
-    report.violations
+    report.finished()
 }
 
 #[derive(Default)]
 struct Report {
     violations: Vec<Violation>,
+    /// How many there are, of rules that are not enforced, and of those that are.
+    counts: [usize; 2],
 }
 
 impl Report {
@@ -60,9 +68,25 @@ impl Report {
     }
 
     fn judge(&mut self, kept: bool, enforced: bool, at: impl Display, message: impl Display) {
-        if !kept {
-            self.violations.push(Violation { at: at.to_string(), message: message.to_string(), enforced });
+        if kept {
+            return;
         }
+        let [stated, enforceable] = &mut self.counts;
+        let count = if enforced { enforceable } else { stated };
+        *count += 1;
+        if *count <= MOST {
+            let short = |text: String| shortened(&text, LONGEST).into_owned();
+            let (at, message) = (short(at.to_string()), short(message.to_string()));
+            self.violations.push(Violation { at, message, enforced });
+        }
+    }
+
+    fn finished(mut self) -> Vec<Violation> {
+        for (count, enforced) in self.counts.into_iter().zip([false, true]).filter(|(count, _)| *count > MOST) {
+            let message = format!("breaks {} rules more that are not listed", count - MOST);
+            self.violations.push(Violation { at: "spec".to_owned(), message, enforced });
+        }
+        self.violations
     }
 
     fn not_empty(&mut self, text: &str, at: impl Display) {
@@ -311,6 +335,21 @@ mod tests {
             let found = edit_violations(edits);
             assert!(found.len() == 1 && found[0].starts_with(expected), "{edits}: {found:?}");
         }
+    }
+
+    #[test]
+    fn of_many_violations_the_first_are_listed_and_all_are_counted() {
+        let edits =
+            format!("{{env: [{}], hooks: [{}]}}", "A,".repeat(1500), "{hookName: poststop, path: a},".repeat(2000));
+        let spec = format!("{{cdiVersion: 1.1.0, kind: a/b, devices: [{{name: c, containerEdits: {edits}}}]}}");
+        let violations = validate(&parse_yaml(spec).unwrap());
+        assert_eq!(violations.len(), 2002);
+        let last: Vec<String> = violations[2000..].iter().map(ToString::to_string).collect();
+        assert_eq!(last[0], "spec: breaks 1000 rules more that are not listed");
+        assert_eq!(last[1], "spec: breaks 500 rules more that are not listed");
+        assert_eq!(violations[2000..].iter().map(|violation| violation.enforced).collect::<Vec<_>>(), [false, true]);
+        let long = format!("{{env: [{}]}}", "x".repeat(100_000));
+        assert!(edit_violations(&long)[0].len() < 400);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Generators (Go's, and `emit.rs`) lay specs out alike: blocks of `key: value` and `- item`, plain scalars, quotes
 //! without escapes. That much is read here, ten times faster than libyaml does, which at each container start is most of
-//! what an injection costs. Whatever else a text holds, be it one flow list or a tab, makes [`parse`] give up, and so
+//! what an injection costs. Whatever else a text holds, be it one flow list or a tab, makes [`read`] give up, and so
 //! does any error: libyaml then reads the whole text, and its word counts. A text that is read here means the same to
 //! both; the tests and the fuzz target `spec_text` hold them against each other.
 
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, IntoDeserializer, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// Deeper than any spec. More is libyaml's business.
@@ -18,18 +18,8 @@ const MAX_DEPTH: usize = 16;
 /// Longer than any key of a spec; libyaml takes up to 1024 characters.
 const MAX_KEY_BYTES: usize = 256;
 
-/// A part of a document. Text is borrowed from it, but for the quotes in single quotes.
-#[derive(Clone, Debug)]
-pub(super) enum Node<'t> {
-    /// Unquoted: what it means is for the reader to say. Never empty, never null.
-    Plain(&'t str),
-    Quoted(Cow<'t, str>),
-    Map(Vec<(Node<'t>, Node<'t>)>),
-    List(Vec<Node<'t>>),
-}
-
-/// The document of a text, if it is one that is read here.
-pub(super) fn parse(text: &str) -> Option<Node<'_>> {
+/// Hands the document of a text to a reader, line by line; `None` if it is not one that is read here.
+pub(super) fn read<T>(text: &str, read: impl FnOnce(Node<'_, '_>) -> Result<T, GiveUp>) -> Option<T> {
     let is_simple = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
     if !text.bytes().all(is_simple) {
         return None;
@@ -39,8 +29,20 @@ pub(super) fn parse(text: &str) -> Option<Node<'_>> {
         (_, body) = body.split_once('\n')?;
     }
     let mut lines = Lines::new(body.strip_prefix("---\n").unwrap_or(body))?;
-    let document = lines.block(0, MAX_DEPTH)?;
-    lines.next.is_none().then_some(document)
+    let document = lines.block(0, MAX_DEPTH).ok()?;
+    let value = read(document).ok()?;
+    lines.next.is_none().then_some(value)
+}
+
+/// A part of a document, where its lines begin. Text is borrowed from it, but for the quotes in single quotes.
+pub(super) enum Node<'l, 't> {
+    /// Unquoted: what it means is for the reader to say. Never empty, never null.
+    Plain(&'t str),
+    Quoted(Cow<'t, str>),
+    Map(Entries<'l, 't>),
+    List(Items<'l, 't>),
+    EmptyMap,
+    EmptyList,
 }
 
 /// A line without its indentation.
@@ -72,63 +74,88 @@ impl<'t> Lines<'t> {
         self.next = self.rest.by_ref().map(line).find(|line| !line.text.is_empty() && !line.text.starts_with('#'));
     }
 
-    /// The next line, if it is one of the block at `indent`.
-    fn peek(&self, indent: usize) -> Option<&'t str> {
-        self.next.filter(|line| line.indent == indent).map(|line| line.text)
+    /// The next line, if it is one of the block at `indent`. One that is indented more would continue what was read.
+    fn peek(&self, indent: usize) -> Result<Option<&'t str>, GiveUp> {
+        match self.next {
+            Some(line) if line.indent > indent => Err(GiveUp),
+            line => Ok(line.filter(|line| line.indent == indent).map(|line| line.text)),
+        }
     }
 
     /// The map or list whose lines are indented by just so much.
-    fn block(&mut self, indent: usize, depth: usize) -> Option<Node<'t>> {
-        let depth = depth.checked_sub(1)?;
-        let node = if self.peek(indent)?.starts_with("- ") {
-            self.list(indent, depth).map(Node::List)
-        } else {
-            self.map(indent, depth).map(Node::Map)
-        };
-        // A line that is indented more would continue what was read.
-        node.filter(|_| self.next.is_none_or(|line| line.indent <= indent))
+    fn block(&mut self, indent: usize, depth: usize) -> Result<Node<'_, 't>, GiveUp> {
+        let depth = depth.checked_sub(1).ok_or(GiveUp)?;
+        let is_list = self.peek(indent)?.ok_or(GiveUp)?.starts_with("- ");
+        Ok(if is_list { Node::List(Items { lines: self, indent, depth }) } else { self.map(indent, depth) })
     }
 
-    fn list(&mut self, indent: usize, depth: usize) -> Option<Vec<Node<'t>>> {
-        let mut items = Vec::new();
-        while let Some(item) = self.peek(indent).and_then(|line| line.strip_prefix("- ")) {
-            let text = item.trim_start_matches(' ');
-            if split_key(text).is_some() {
-                let inner = indent + 2 + item.len() - text.len();
-                self.next = Some(Line { indent: inner, text });
-                items.push(Node::Map(self.map(inner, depth.checked_sub(1)?)?));
-            } else {
-                items.push(scalar(text)?);
-                self.advance();
-            }
-            if self.next.is_some_and(|line| line.indent > indent) {
-                return None;
-            }
-        }
-        Some(items)
-    }
-
-    fn map(&mut self, indent: usize, depth: usize) -> Option<Vec<(Node<'t>, Node<'t>)>> {
-        let mut entries = Vec::new();
-        while let Some(line) = self.peek(indent).filter(|line| !line.starts_with("- ")) {
-            let (key, value) = split_key(line)?;
-            let key = scalar(key).filter(|_| key.len() <= MAX_KEY_BYTES)?;
-            self.advance();
-            entries.push((key, if value.is_empty() { self.below(indent, depth)? } else { inline(value)? }));
-            if self.next.is_some_and(|line| line.indent > indent) {
-                return None;
-            }
-        }
-        Some(entries)
+    fn map(&mut self, indent: usize, depth: usize) -> Node<'_, 't> {
+        Node::Map(Entries { lines: self, indent, depth, value: "" })
     }
 
     /// The block that belongs to a key at `indent`: indented more, or a list that is indented as much.
-    fn below(&mut self, indent: usize, depth: usize) -> Option<Node<'t>> {
-        let line = self.next?;
-        if line.indent == indent && line.text.starts_with("- ") {
-            return self.list(indent, depth.checked_sub(1)?).map(Node::List);
-        }
-        if line.indent > indent { self.block(line.indent, depth) } else { None }
+    fn below(&mut self, indent: usize, depth: usize) -> Result<Node<'_, 't>, GiveUp> {
+        let line = self.next.ok_or(GiveUp)?;
+        let is_list = line.indent == indent && line.text.starts_with("- ");
+        if is_list || line.indent > indent { self.block(line.indent, depth) } else { Err(GiveUp) }
+    }
+}
+
+/// The items of a list.
+pub(super) struct Items<'l, 't> {
+    lines: &'l mut Lines<'t>,
+    indent: usize,
+    depth: usize,
+}
+
+impl<'t> SeqAccess<'t> for Items<'_, 't> {
+    type Error = GiveUp;
+
+    fn next_element_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<Option<S::Value>, GiveUp> {
+        let Some(item) = self.lines.peek(self.indent)?.and_then(|line| line.strip_prefix("- ")) else {
+            return Ok(None);
+        };
+        let text = item.trim_start_matches(' ');
+        let node = if split_key(text).is_some() {
+            let inner = self.indent + 2 + item.len() - text.len();
+            self.lines.next = Some(Line { indent: inner, text });
+            self.lines.map(inner, self.depth.checked_sub(1).ok_or(GiveUp)?)
+        } else {
+            self.lines.advance();
+            scalar(text)?
+        };
+        seed.deserialize(node).map(Some)
+    }
+}
+
+/// The entries of a map.
+pub(super) struct Entries<'l, 't> {
+    lines: &'l mut Lines<'t>,
+    indent: usize,
+    depth: usize,
+    /// What stands behind the latest key.
+    value: &'t str,
+}
+
+impl<'t> MapAccess<'t> for Entries<'_, 't> {
+    type Error = GiveUp;
+
+    fn next_key_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<Option<S::Value>, GiveUp> {
+        let Some(line) = self.lines.peek(self.indent)?.filter(|line| !line.starts_with("- ")) else { return Ok(None) };
+        let (key, value) = split_key(line).filter(|(key, _)| key.len() <= MAX_KEY_BYTES).ok_or(GiveUp)?;
+        self.value = value;
+        self.lines.advance();
+        seed.deserialize(scalar(key)?).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<S::Value, GiveUp> {
+        let node = match self.value {
+            "" => self.lines.below(self.indent, self.depth)?,
+            "{}" => Node::EmptyMap,
+            "[]" => Node::EmptyList,
+            text => scalar(text)?,
+        };
+        seed.deserialize(node)
     }
 }
 
@@ -143,25 +170,17 @@ fn split_key(line: &str) -> Option<(&str, &str)> {
     (value.is_empty() || value.starts_with(' ')).then(|| (key, value.trim_start_matches(' ')))
 }
 
-/// A value behind its key.
-fn inline(text: &str) -> Option<Node<'_>> {
-    match text {
-        "{}" => Some(Node::Map(Vec::new())),
-        "[]" => Some(Node::List(Vec::new())),
-        text => scalar(text),
-    }
-}
-
 /// A scalar that ends with its line.
-fn scalar(text: &str) -> Option<Node<'_>> {
-    match text.as_bytes() {
-        [b'"', inner @ .., b'"'] => {
-            let inner = std::str::from_utf8(inner).ok()?;
-            (!inner.contains(['"', '\\'])).then(|| Node::Quoted(inner.into()))
-        }
-        [b'\'', inner @ .., b'\''] => single_quoted(std::str::from_utf8(inner).ok()?).map(Node::Quoted),
-        _ => is_plain(text).then_some(Node::Plain(text)),
-    }
+fn scalar<'l, 't>(text: &'t str) -> Result<Node<'l, 't>, GiveUp> {
+    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    let node = if let Some(inner) = inside('"') {
+        (!inner.contains(['"', '\\'])).then(|| Node::Quoted(inner.into()))
+    } else if let Some(inner) = inside('\'') {
+        single_quoted(inner).map(Node::Quoted)
+    } else {
+        is_plain(text).then_some(Node::Plain(text))
+    };
+    node.ok_or(GiveUp)
 }
 
 /// In single quotes a quote is written twice.
@@ -206,15 +225,7 @@ impl serde::de::Error for GiveUp {
     }
 }
 
-impl<'de> IntoDeserializer<'de, GiveUp> for Node<'de> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Node<'de> {
+impl<'de> Deserializer<'de> for Node<'_, 'de> {
     type Error = GiveUp;
 
     /// Numbers are asked for this way. Of plain scalars only those that are whole numbers in any YAML are read here.
@@ -234,7 +245,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         match self {
             Self::Plain(text) => visitor.visit_str(text),
             Self::Quoted(text) => visitor.visit_str(&text),
-            Self::Map(_) | Self::List(_) => Err(GiveUp),
+            _ => Err(GiveUp),
         }
     }
 
@@ -253,14 +264,16 @@ impl<'de> Deserializer<'de> for Node<'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GiveUp> {
         match self {
-            Self::Map(entries) => visitor.visit_map(MapDeserializer::new(entries.into_iter())),
+            Self::Map(entries) => visitor.visit_map(entries),
+            Self::EmptyMap => visitor.visit_map(MapDeserializer::new(std::iter::empty::<(&str, &str)>())),
             _ => Err(GiveUp),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GiveUp> {
         match self {
-            Self::List(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter())),
+            Self::List(items) => visitor.visit_seq(items),
+            Self::EmptyList => visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<&str>())),
             _ => Err(GiveUp),
         }
     }

@@ -13,25 +13,48 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Without aliases no text has more than it is long.
-const MAX_EXPANDED_BYTES: usize = 2 * super::MAX_TEXT_BYTES;
+use super::MAX_SCALAR_BYTES;
+use crate::edits::{DeviceNode, Hook, Mount, NetDevice};
+use crate::shown::shortened;
+use crate::spec::Device;
+
+/// Bytes of memory that a spec may take: `{}` in a list of devices is two bytes of text, and 300 of a `Spec`. A hundred
+/// times what the largest specs seen take.
+pub(super) const MAX_MEMORY: usize = 32 << 20;
+/// What a text costs beside its length: its `String`, alone in a list that has room for four.
+const TEXT: usize = 96;
+/// Characters of a key in a path.
+const LONGEST_STEP: usize = 60;
+
+/// What an item of a list costs beside what is in it. All but devices stand in many lists, each with room for four.
+fn cost(name: &str) -> usize {
+    match name {
+        "Device" => size_of::<Device>(),
+        "DeviceNode" => 4 * size_of::<DeviceNode>(),
+        "Hook" => 4 * size_of::<Hook>(),
+        "Mount" => 4 * size_of::<Mount>(),
+        "NetDevice" => 4 * size_of::<NetDevice>(),
+        // These stand where there is one of them.
+        _ => 0,
+    }
+}
 
 /// Steps from the field that an error was met in, innermost first. Nothing is noted while all goes well.
 #[derive(Default)]
 pub(super) struct Trail {
     steps: RefCell<Vec<String>>,
-    /// Bytes of text so far, those behind an alias each time that it is used.
+    /// Bytes of memory so far.
     spent: Cell<usize>,
 }
 
 impl Trail {
-    /// Counts text that is handed out: an alias of four bytes may stand for a megabyte.
+    /// Counts what is made of the text.
     fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
         self.spent.set(self.spent.get().saturating_add(bytes));
-        if self.spent.get() <= MAX_EXPANDED_BYTES {
+        if self.spent.get() <= MAX_MEMORY {
             return Ok(());
         }
-        Err(E::custom(format_args!("more than {MAX_EXPANDED_BYTES} bytes of text, aliases written out")))
+        Err(E::custom(format_args!("the spec takes more than {MAX_MEMORY} bytes of memory")))
     }
 
     /// The path of the field that failed, such as `devices[0].name`.
@@ -41,7 +64,7 @@ impl Trail {
     }
 
     fn step<T, E>(&self, step: impl Display, read: Result<T, E>) -> Result<T, E> {
-        read.inspect_err(|_| self.steps.borrow_mut().push(step.to_string()))
+        read.inspect_err(|_| self.steps.borrow_mut().push(shortened(&step.to_string(), LONGEST_STEP).into_owned()))
     }
 }
 
@@ -77,10 +100,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<'_, D> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
+        self.trail.spend(cost(name))?;
         self.read(Shape::Struct(fields), visitor)
     }
 
@@ -108,7 +132,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lenient<'_, D> {
         self.inner.deserialize_any(WholeNumber(visitor))
     }
 
+    /// Some stand in lists.
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.trail.spend(4 * size_of::<u32>())?;
         self.inner.deserialize_any(WholeNumber(visitor))
     }
 
@@ -208,7 +234,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Counted<'_, V> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<V::Value, E> {
-        self.trail.spend(text.len())?;
+        if text.len() > MAX_SCALAR_BYTES {
+            return Err(E::custom(format_args!("a text of more than {MAX_SCALAR_BYTES} bytes")));
+        }
+        self.trail.spend(TEXT + text.len())?;
         self.visitor.visit_str(text)
     }
 }
@@ -240,7 +269,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.inner.next_key_seed(Key { keys: &mut self.keys, seed })
+        self.inner.next_key_seed(Key { keys: &mut self.keys, seed, trail: self.trail })
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
@@ -288,7 +317,7 @@ impl Keys {
     fn note_field(&mut self, fields: &[&'static str], key: &str) -> bool {
         let known = fields.iter().enumerate().find(|(_, field)| field.eq_ignore_ascii_case(key));
         let Some((index, field)) = known else {
-            self.current = key.to_owned().into();
+            self.current = shortened(key, LONGEST_STEP).into_owned().into();
             return true;
         };
         self.current = (*field).into();
@@ -302,6 +331,7 @@ impl Keys {
 struct Key<'k, S> {
     keys: &'k mut Keys,
     seed: S,
+    trail: &'k Trail,
 }
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
@@ -320,6 +350,10 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Key<'_, S> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<S::Value, E> {
+        if self.keys.fields.is_none() {
+            // It is kept three times: as the latest, as one that was seen, and in the map.
+            self.trail.spend(3 * (TEXT + key.len()))?;
+        }
         let key = self.keys.note(key)?;
         self.seed.deserialize(key.into_deserializer())
     }

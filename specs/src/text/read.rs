@@ -1,16 +1,18 @@
-//! How spec text becomes a `Spec`: guards first, then one of the two parsers, under the same lenient reader.
+//! How spec text becomes a `Spec`: guards first, then one of the three parsers, under the same lenient reader.
 
 use std::fmt::Display;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::budget::{self, Refusal};
 use super::lenient::{Lenient, Trail};
-use super::{MAX_TEXT_BYTES, ParseError, block, flow_depth};
+use super::{MAX_TEXT_BYTES, ParseError, block};
+use crate::shown::shortened;
 use crate::spec::Spec;
 
-/// libyaml's scanner takes time in the square of the flow depth; a spec written by a sane tool needs 8.
-const MAX_FLOW_DEPTH: usize = 64;
+/// Characters of a message: fields and values in it are as long as strangers like.
+const LONGEST_MESSAGE: usize = 500;
 
 /// The text without its byte order mark, if it is text and not too long.
 pub(super) fn clean(text: &[u8]) -> Result<&str, ParseError> {
@@ -36,15 +38,16 @@ pub(super) fn yaml(text: &str) -> Result<Spec, ParseError> {
 }
 
 pub(super) fn block_layout(text: &str) -> Option<Spec> {
-    spec_or_nothing(block::parse(text)?, &Trail::default()).ok()?
+    block::read(text, |document| spec_or_nothing(document, &Trail::default()))?
 }
 
 /// Reads YAML with libyaml: as it stands, and once more with its merge keys resolved where it seems to have some.
 pub(super) fn any_yaml(text: &str) -> Result<Spec, ParseError> {
-    if let Some(offset) = flow_depth::exceeds(text, MAX_FLOW_DEPTH) {
-        let reason = format!("lists and maps in brackets nest deeper than {MAX_FLOW_DEPTH}");
-        return Err(at_end_of(text.as_bytes().get(..offset), &reason));
-    }
+    budget::check(text).map_err(|Refusal { place: (line, column), reason }| ParseError {
+        line: Some(line),
+        column: Some(column),
+        message: reason,
+    })?;
     let plain = yaml_document(text);
     if plain.is_err() && text.contains("<<") { merged_yaml_document(text).or(plain) } else { plain }
 }
@@ -105,5 +108,6 @@ fn in_our_words(error: &impl Display, location: Option<(usize, usize)>, trail: &
     if !field.is_empty() && !message.starts_with(&format!("{field}: ")) {
         message = format!("{field}: {message}");
     }
+    let message = shortened(&message, LONGEST_MESSAGE).into_owned();
     ParseError { line: location.map(|(line, _)| line), column: location.map(|(_, column)| column), message }
 }
