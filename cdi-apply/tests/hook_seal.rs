@@ -1,0 +1,139 @@
+//! The seal on the whole program: it refuses nothing that the hook does, and a kernel that has less is told.
+#![cfg(feature = "hook")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests set up files and stop at the first surprise"
+)]
+
+mod kernel;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kernel::{Lack, Record, lacking, recorded};
+use tempfile::TempDir;
+use testdata::elf;
+
+const HOOK: &str = env!("CARGO_BIN_EXE_cdi-hook");
+const DRIVER_DIR: &str = "usr/local/nvidia/lib64";
+
+/// A bundle with a root that has a use for each operation.
+struct Bundle {
+    dir: TempDir,
+}
+
+impl Bundle {
+    fn new() -> Self {
+        let bundle = Self { dir: TempDir::new().unwrap() };
+        for dir in ["proc", "dev/dri", "lib", "usr/lib/x86_64-linux-gnu", "usr/local/cuda/compat", DRIVER_DIR] {
+            fs::create_dir_all(bundle.path(dir)).unwrap();
+        }
+        for (path, text) in [
+            ("etc/debian_version", "12\n"),
+            ("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n"),
+            ("etc/ld.so.conf.d/own.conf", "/usr/local/lib\n"),
+            ("etc/ld-musl-x86_64.path", "/lib:/usr/lib"),
+            ("lib/ld-musl-x86_64.so.1", ""),
+            ("dev/dri/card0", ""),
+            ("usr/lib/x86_64-linux-gnu/libmounted.so.1", ""),
+        ] {
+            bundle.write(path, text);
+        }
+        bundle.library(&format!("{DRIVER_DIR}/libcuda.so.580.1"), "libcuda.so.1");
+        bundle.library(&format!("{DRIVER_DIR}/libother.so.580.1"), "libother.so.1");
+        bundle.library("usr/local/cuda/compat/libcuda.so.590.1", "libcuda.so.1");
+        fs::write(bundle.dir.path().join("config.json"), r#"{"root": {"path": "rootfs"}}"#).unwrap();
+        fs::write(bundle.dir.path().join("state"), format!(r#"{{"bundle": "{}"}}"#, bundle.dir.path().display()))
+            .unwrap();
+        bundle
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join("rootfs").join(path)
+    }
+
+    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), bytes).unwrap();
+    }
+
+    fn library(&self, path: &str, soname: &str) {
+        self.write(path, elf::shared_object(elf::Class::Elf64, elf::Machine::X86_64, Some(soname), None));
+    }
+
+    /// A cache with so many libraries of the image's own.
+    fn cache(&self, libraries: usize) {
+        use cdi_apply::hook::ld_cache::{Added, Cache, Entry};
+        let held = (0..libraries).map(|index| Entry {
+            flags: 0x0303,
+            name: format!("libheld{index}.so.1").into_bytes().into(),
+            path: format!("/usr/lib/libheld{index}.so.1").into_bytes().into(),
+            ..Entry::default()
+        });
+        let mut cache = Cache::default();
+        cache.update(Added { last: held.collect(), ..Added::default() }, &[]);
+        self.write("etc/ld.so.cache", cache.to_bytes().unwrap());
+    }
+
+    /// The hook with all operations, in mounts of its own that a script makes before.
+    fn command(&self, before: &str) -> Command {
+        let is_root = rustix::process::geteuid().is_root();
+        let as_root: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
+        let node = if is_root { "mount -t tmpfs tmpfs rootfs/dev; mknod rootfs/dev/nvidia1 c 195 1" } else { "true" };
+        let operations = format!(
+            "--freeze-device-nodes --cuda-compat 580.1 --application-profile --hide-gpus --chmod 700 /dev --chmod 4755 /usr \
+             --symlink /etc/x /new/dir/link --symlinks /{DRIVER_DIR} libcuda.so.580.1:libcuda.so.1:libcuda.so \
+             --library-dir /{DRIVER_DIR} --library-dir /usr/lib/x86_64-linux-gnu --unknown"
+        );
+        let script = format!(
+            "mount --rbind /proc rootfs/proc; mount -t tmpfs tmpfs rootfs/proc/driver; \
+             mkdir -p rootfs/proc/driver/nvidia/gpus; touch rootfs/proc/driver/nvidia/params; \
+             echo 'ModifyDeviceFiles: 1' > rootfs/proc/sys/kernel/hostname; \
+             mount --bind rootfs/proc/sys/kernel/hostname rootfs/proc/driver/nvidia/params; \
+             mount --bind rootfs/proc/sys rootfs/proc/driver/nvidia/gpus; \
+             mount -t tmpfs tmpfs rootfs/proc/driver/nvidia/gpus/vm; \
+             echo 'Device Minor: \t 1' > rootfs/proc/driver/nvidia/gpus/vm/information; {node}; \
+             mount --bind config.json rootfs/usr/lib/x86_64-linux-gnu/libmounted.so.1; {before}; \
+             exec {HOOK} create-container {operations} < state"
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(as_root).args(["--mount", "--uts", "--propagation", "private", "sh", "-e", "-c", &script]);
+        unshare.current_dir(self.dir.path());
+        unshare
+    }
+}
+
+/// `None` where nobody lets us mount or trace.
+fn record(bundle: &Bundle, before: &str, lacks: &[Lack]) -> Option<Record> {
+    let mut probe = Command::new("unshare");
+    let can_mount = probe.args(["--mount", "--user", "--map-root-user", "true"]).status().unwrap().success();
+    if !can_mount && !rustix::process::geteuid().is_root() {
+        println!("skipped: no mounts of our own here");
+        return None;
+    }
+    let mut command = bundle.command(before);
+    lacking(&mut command, lacks);
+    recorded(command)
+}
+
+/// Both ways of resolving, in roots that can be written and that cannot, with caches of each length and of none.
+#[test]
+fn the_seal_refuses_nothing_that_the_hook_does() {
+    let read_only = "mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs";
+    for missing in [&[][..], &[libc::SYS_openat2], &[libc::SYS_openat2, libc::SYS_statx]] {
+        for (before, libraries) in [("true", None), ("true", Some(3)), ("true", Some(20_000)), (read_only, Some(3))] {
+            let bundle = Bundle::new();
+            libraries.into_iter().for_each(|libraries| bundle.cache(libraries));
+            let lacks: Vec<Lack> = missing.iter().map(|call| Lack::of(*call, libc::ENOSYS)).collect();
+            let Some(mut record) = record(&bundle, before, &lacks) else { return };
+            record.refused.retain(|(call, _)| !missing.contains(call));
+            let what = format!("{missing:?} {before} {libraries:?}: {record:?}");
+            assert!(record.is_sealed && record.status == 0 && record.refused.is_empty(), "{what}");
+            assert!(record.calls.contains(&libc::SYS_mount), "{what}");
+            let is_made = Path::new(&bundle.path(&format!("{DRIVER_DIR}/libcuda.so"))).is_symlink();
+            assert_eq!(is_made, before == "true", "{what}");
+        }
+    }
+}
