@@ -4,6 +4,7 @@
 //! reported, and the container starts: most programs can do without, and those that cannot will say so better.
 
 pub mod application_profile;
+pub mod budget;
 pub mod chmod;
 pub mod cuda_compat;
 pub mod device_nodes;
@@ -11,6 +12,7 @@ pub mod gpu_list;
 pub mod ld_cache;
 pub mod loader;
 pub mod mount_file;
+pub mod paths;
 pub mod peer;
 pub mod root;
 pub mod runc;
