@@ -6,26 +6,33 @@
 pub mod application_profile;
 pub mod budget;
 pub mod chmod;
+pub mod configuration;
 pub mod cuda_compat;
 pub mod device_nodes;
+pub mod file_systems;
 pub mod gpu_list;
 pub mod ld_cache;
+pub mod libraries;
 pub mod loader;
 pub mod mount_file;
 pub mod paths;
 pub mod peer;
+pub mod place;
 pub mod root;
 pub mod runc;
 pub mod seal;
 pub mod state;
 pub mod symlink;
+pub mod walk;
 
 use std::io;
 
 use cdi_gen::facts::mountinfo;
 use cdi_specs::HookOperation;
 
-use loader::{Libraries, Trouble};
+use libraries::Libraries;
+use loader::Trouble;
+use paths::{COMPAT, PARAMS, PROFILE};
 use root::Root;
 use symlink::Links;
 
@@ -34,35 +41,73 @@ use symlink::Links;
 ///
 /// `mount_points` tells those of the container, as paths in it, where they are needed.
 pub fn run(root: &Root, operations: &[HookOperation], mount_points: impl FnOnce() -> Vec<String>) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
+    let (mut troubles, mut unmade) = (Vec::new(), Vec::new());
     let mut libraries = Libraries::default();
     let mut compat = None;
     let mut links = Links::new(root);
     for operation in operations {
         let (path, done) = match operation {
-            HookOperation::Symlink { target, link } => {
-                let made = links.create(target, link).inspect(|()| libraries.note(link, Some(target.as_str())));
-                (link.as_str(), made)
-            }
+            HookOperation::Symlink { target, link } => match links.create(target, link) {
+                Err(error) if is_not_the_images(&error) => {
+                    libraries.note_unmade(link, target);
+                    unmade.push((link.as_str(), error));
+                    continue;
+                }
+                made => (link.as_str(), made.inspect(|()| libraries.note_link(link, target))),
+            },
             HookOperation::LibraryDir(dir) => {
                 libraries.dirs.push(dir.trim_end_matches('/').to_owned());
                 continue;
             }
             HookOperation::CudaCompat { driver_version } => {
                 let found = cuda_compat::dir(root, driver_version);
-                ("/usr/local/cuda/compat", found.map(|dir| compat = dir))
+                (COMPAT.as_str(), found.map(|dir| compat = dir))
             }
-            HookOperation::FreezeDeviceNodes => ("/proc/driver/nvidia/params", device_nodes::freeze(root)),
-            HookOperation::ApplicationProfile => ("/etc/nvidia", application_profile::update(root)),
+            HookOperation::FreezeDeviceNodes => (PARAMS.as_str(), device_nodes::freeze(root)),
+            HookOperation::ApplicationProfile => (PROFILE.as_str(), application_profile::update(root)),
             HookOperation::HideGpus => (gpu_list::LIST, gpu_list::narrow(root)),
             HookOperation::Chmod { mode, path } => (path.as_str(), chmod::change(root, path, *mode)),
         };
         troubles.extend(done.err().map(|error: io::Error| Trouble { path: path.to_owned(), error }));
     }
+    troubles.extend(in_directories(unmade));
     libraries.dirs.splice(..0, compat);
     if !libraries.dirs.is_empty() {
         troubles.extend(loader::add(root, libraries, mount_points));
     }
+    once(troubles)
+}
+
+/// Whether a link was not made since its directory is no part of the image, or of none that can be written: then the
+/// loader's cache names the library that it would have led to.
+fn is_not_the_images(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Links that were not made, those of a directory as one trouble: a driver has some fifty in one.
+fn in_directories(unmade: Vec<(&str, io::Error)>) -> Vec<Trouble> {
+    let dir = |link: &str| link.rsplit_once('/').map_or(String::new(), |(dir, _)| dir.to_owned());
+    let mut told: Vec<(Trouble, usize)> = Vec::new();
+    for (link, error) in unmade {
+        match told.last_mut().filter(|(trouble, _)| dir(&trouble.path) == dir(link)) {
+            Some((_, count)) => *count += 1,
+            None => told.push((Trouble { path: link.to_owned(), error }, 1)),
+        }
+    }
+    let tell = |(trouble, count): (Trouble, usize)| match count {
+        1 => trouble,
+        _ => {
+            let error = io::Error::new(trouble.error.kind(), format!("{count} links are not made: {}", trouble.error));
+            Trouble { path: dir(&trouble.path), error }
+        }
+    };
+    told.into_iter().map(tell).collect()
+}
+
+/// That the budget is at its end is told once.
+fn once(mut troubles: Vec<Trouble>) -> Vec<Trouble> {
+    let mut is_told = false;
+    troubles.retain(|trouble| !budget::is_spent(&trouble.error) || !std::mem::replace(&mut is_told, true));
     troubles
 }
 

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cdi_apply::hook::root::{Resolver, Root, path_of};
+use cdi_apply::hook::root::{Root, path_of};
 use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
 use cdi_files::limited;
 use cdi_specs::{HookOperation, ParsedArgs};
@@ -63,7 +63,7 @@ fn run() -> anyhow::Result<()> {
         Some(root) => root,
         None => {
             let path = state::root(io::stdin().lock())?;
-            let root = Root::open(&path, Resolver::Kernel);
+            let root = Root::of_container(&path);
             root.with_context(|| format!("cannot open the container's root {}", path.display()))?
         }
     };

@@ -6,29 +6,23 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use rustix::fs::{FileType, RawMode};
+use rustix::fs::{AtFlags, FileType, RawMode};
 
+use super::budget::Cost;
+use super::paths::{DEV, PROFILE};
 use super::root::Root;
 
-const PROFILE: &str = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf";
 const MODE: RawMode = 0o444;
 /// Of the driver's nodes (Linux, devices.txt); another's may bear any name.
 const MAJOR: u32 = 195;
-/// Entries of `/dev` that are looked at, at most.
-const MAX_NODES: usize = 10_000;
 
 /// Writes the profile for the nodes `/dev/nvidiaN` of the container; without one there is nothing to write.
 ///
 /// # Errors
 /// `/dev` cannot be read, or the profile not written.
 pub fn update(root: &Root) -> io::Result<()> {
-    let minors = match minors(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        minors => minors?,
-    };
-    let mask = mask(minors);
+    let mask = mask(minors(root)?);
     if mask == 0 {
         return Ok(());
     }
@@ -37,19 +31,20 @@ pub fn update(root: &Root) -> io::Result<()> {
         "{{\"profiles\": [{{\"name\": \"container\", \"settings\": {setting}}}], \
          \"rules\": [{{\"pattern\": [], \"profile\": \"container\"}}]}}\n"
     );
-    root.make_place(Path::new(PROFILE))?.write(profile.as_bytes(), MODE)
+    root.make_place(&PROFILE.path())?.write(profile.as_bytes(), MODE)
 }
 
-/// The minor numbers of the GPUs' nodes.
+/// The minor numbers of the GPUs' nodes; none where there is no `/dev`.
 pub(super) fn minors(root: &Root) -> io::Result<Vec<u32>> {
-    let dev = Path::new("/dev");
+    let Some(dev) = root.find_if_there(&DEV.path())? else { return Ok(Vec::new()) };
     let is_gpu = |name: &OsStr| {
         let number = name.as_bytes().strip_prefix(b"nvidia").unwrap_or_default();
         !number.is_empty() && number.iter().all(u8::is_ascii_digit)
     };
     let mut minors = Vec::new();
-    for name in root.list(dev, MAX_NODES, is_gpu)? {
-        let stat = root.place(&dev.join(name))?.stat()?;
+    for name in root.names(&dev, is_gpu)? {
+        root.budget().draw(Cost::Calls, 1)?;
+        let stat = rustix::fs::statat(&dev, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_nvidias = rustix::fs::major(stat.st_rdev) == MAJOR;
         if is_nvidias && FileType::from_raw_mode(stat.st_mode).is_char_device() {
             minors.push(rustix::fs::minor(stat.st_rdev));

@@ -55,13 +55,13 @@ pub const RUN: Amounts = Amounts {
     // Of an ELF file some 5 KiB are read, of a crafted one up to 40. A long cache is read once, in parts.
     bytes: 160 << 20,
     // Names, and the entries made of them: 20,000 libraries take 5 MiB.
-    memory: 16 << 20,
+    memory: 24 << 20,
     steps: 8 << 20,
 };
 /// The part of it that the loader's configuration may take, so that one which never ends leaves enough for the driver's
 /// libraries: images have up to a hundred small files in one directory.
 pub const CONFIGURATION: Amounts =
-    Amounts { calls: 4_000, entries: 120_000, bytes: 1 << 20, memory: 2 << 20, steps: 4 << 20 };
+    Amounts { calls: 4_000, entries: 120_000, bytes: 4 << 20, memory: 8 << 20, steps: 4 << 20 };
 /// Time of the processor for all of it.
 const TIME: Duration = Duration::from_millis(600);
 /// How many draws go by between two looks at the clock, which is a system call.

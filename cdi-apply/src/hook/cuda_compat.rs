@@ -5,40 +5,41 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 
 use cdi_gen::facts::elf;
 use cdi_gen::version::DriverVersion;
 use serde_json::Value;
 
-use super::root::{Root, reopen};
+use super::paths::{COMPAT, HookPath};
+use super::root::Root;
 
-const DIR: &str = "/usr/local/cuda/compat";
 const LIBRARY: &str = "libcuda.so.";
 const OWNER: &str = "NVIDIA Corporation";
-/// Entries of the directory that are looked at, at most.
-const MAX_FILES: usize = 1000;
 
 /// The directory that the loader must search first; `None` if the image brings none, or none that fits.
 ///
 /// # Errors
 /// The directory cannot be read.
 pub fn dir(root: &Root, driver_version: &str) -> io::Result<Option<String>> {
-    let dir = Path::new(DIR);
     let version = |name: &OsStr| name.to_str()?.strip_prefix(LIBRARY)?.parse::<DriverVersion>().ok();
-    let names = match root.list(dir, MAX_FILES, |name| version(name).is_some()) {
+    let names = match root.list(&COMPAT.path(), |name| version(name).is_some()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         names => names?,
     };
     // Of several nobody knows which one is meant.
     let [name] = names.as_slice() else { return Ok(None) };
     let Some(version) = version(name) else { return Ok(None) };
-    let found = root.place(&dir.join(name))?.open()?;
-    let Ok(file) = reopen(&found) else { return Ok(None) };
-    let notes = elf::notes(&file, OWNER).unwrap_or_default();
+    let notes = notes(root, &COMPAT.join(name)).unwrap_or_default();
     let branches = notes.iter().find_map(|note| branches(note));
     let fits = driver_version.parse().is_ok_and(|host| fits(&host, &version, branches.as_deref()));
-    Ok(fits.then(|| DIR.to_owned()))
+    Ok(fits.then(|| COMPAT.as_str().to_owned()))
+}
+
+/// What the notes of a library say; one that is a link is none that an image of NVIDIA's has.
+fn notes(root: &Root, path: &HookPath<'_>) -> Option<Vec<Vec<u8>>> {
+    let found = root.place(path).ok()?.open().ok()?;
+    let seen = root.look(&found).ok()?;
+    elf::notes(&root.open_library(&found, &seen).ok()?, OWNER).ok()
 }
 
 /// The driver branches that a note lists: `{"Format": 1, "CUDA Version": "12.9", "Driver": [535, …]}`.

@@ -5,33 +5,37 @@
 
 use std::io;
 
-use rustix::fs::PROC_SUPER_MAGIC;
+use rustix::fs::{PROC_SUPER_MAGIC, RawMode};
 
 use super::mount_file::Target;
-use super::root::{Root, reopen};
-use cdi_files::limited;
+use super::paths::PARAMS;
+use super::root::Root;
 
-const DIR: &str = "/proc/driver/nvidia";
-const PARAMS: &str = "params";
 const ALLOWED: &str = "ModifyDeviceFiles: 1";
 const DENIED: &str = "ModifyDeviceFiles: 0";
 const MAX_BYTES: usize = 64 << 10;
+const MODE: RawMode = 0o444;
 
 /// Mounts the copy, where there is a file that it is needed for.
 ///
 /// # Errors
 /// The mounts are refused, as they are without CAP_SYS_ADMIN.
 pub fn freeze(root: &Root) -> io::Result<()> {
-    let target = match Target::find(root, DIR, PARAMS) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let target = match Target::find(root, &PARAMS.path()) {
+        Err(error) if root.is_absent(&PARAMS.path(), &error) => return Ok(()),
         target => target?,
     };
     // An engine that masks it has mounted something else there; an image may have laid a file in its place.
     if rustix::fs::fstatfs(&target.file)?.f_type != PROC_SUPER_MAGIC {
         return Ok(());
     }
-    let held = limited::read(reopen(&target.file)?, MAX_BYTES)?;
-    denied(&String::from_utf8_lossy(&held)).map_or(Ok(()), |text| target.cover(&|out| out.write_all(text.as_bytes())))
+    // What is mounted over it everybody may read, as they may the driver's.
+    if !root.look(&target.file)?.others_read() {
+        return Err(io::Error::other("not everybody may read it: it is not the driver's"));
+    }
+    let held = root.read_found(&target.file, MAX_BYTES)?;
+    let denied = denied(&String::from_utf8_lossy(&held));
+    denied.map_or(Ok(()), |text| target.cover(&|out| out.write_all(text.as_bytes()), MODE))
 }
 
 /// The parameters with the permission taken back; `None` if there is none to take.

@@ -14,14 +14,14 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::application_profile;
 use super::mount_file::{HANDLE, SAFE, is_shared};
-use super::root::{Place, Root, path_of, reopen};
-use cdi_files::limited;
+use super::paths::GPUS;
+use super::place::Place;
+use super::root::{Root, path_of};
 
 /// The kernel's list.
-pub const LIST: &str = "/proc/driver/nvidia/gpus";
+pub const LIST: &str = GPUS.as_str();
 const INFORMATION: &str = "information";
 const MINOR: &str = "Device Minor:";
-const MAX_GPUS: usize = 1000;
 const MAX_BYTES: usize = 64 << 10;
 const TMPFS: &std::ffi::CStr = c"size=4k,mode=0555";
 
@@ -30,9 +30,9 @@ const TMPFS: &std::ffi::CStr = c"size=4k,mode=0555";
 /// # Errors
 /// The mounts are refused, as they are without CAP_SYS_ADMIN.
 pub fn narrow(root: &Root) -> io::Result<()> {
-    let list = Path::new(LIST);
-    let (place, under) = match root.place(list).and_then(|place| Ok((place.open()?, place))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let list = GPUS.path();
+    let (place, under) = match root.place(&list).and_then(|place| Ok((place.open()?, place))) {
+        Err(error) if root.is_absent(&list, &error) => return Ok(()),
         found => found.map(|(under, place)| (place, under))?,
     };
     // An engine that masks it has mounted something else there; an image may have laid a directory in its place.
@@ -40,7 +40,7 @@ pub fn narrow(root: &Root) -> io::Result<()> {
         return Ok(());
     }
     let granted = application_profile::minors(root)?;
-    let gpus = root.list(list, MAX_GPUS, |_| true)?;
+    let gpus = root.names(&under, |_| true)?;
     let is_own = |gpu: &&OsString| minor(root, gpu).is_some_and(|minor| granted.contains(&minor));
     let own: Vec<&OsString> = gpus.iter().filter(is_own).collect();
     if own.len() == gpus.len() { Ok(()) } else { cover(&place, &under, &own) }
@@ -48,8 +48,7 @@ pub fn narrow(root: &Root) -> io::Result<()> {
 
 /// What the kernel says of a GPU; one that does not answer has none.
 fn minor(root: &Root, gpu: &OsStr) -> Option<u32> {
-    let file = reopen(&root.find(&Path::new(LIST).join(gpu).join(INFORMATION)).ok()?).ok()?;
-    let text = limited::read(file, MAX_BYTES).ok()?;
+    let text = root.read(&GPUS.join(Path::new(gpu).join(INFORMATION)), MAX_BYTES).ok()?;
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| line.strip_prefix(MINOR))?.trim().parse().ok()
 }

@@ -16,7 +16,8 @@ use cdi_specs::HookOperation;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
-use super::root::{Resolver, Root};
+use super::paths::HookPath;
+use super::root::Root;
 use cdi_files::limited;
 
 /// How runc names the process that becomes the container (libcontainer/nsenter/nsexec.c).
@@ -25,14 +26,12 @@ const INIT: &str = "runc:[2:INIT]";
 const MAX_BYTES: usize = 4096;
 
 /// The root of the container, if runc's init has started us to do these operations in it.
-#[expect(clippy::disallowed_methods, reason = "the process's own directory")]
 pub fn root(operations: &[HookOperation]) -> Option<Root> {
     if !is_parent().unwrap_or(false) {
         return None;
     }
-    let dir = std::env::current_dir().ok().filter(|dir| dir != Path::new("/"))?;
-    let root = Root::open(&dir, Resolver::Kernel).ok()?;
-    let is_mounted = |path: PathBuf| root.find(&path).is_ok_and(|found| is_mount(&found));
+    let root = Root::of_container(Path::new(".")).ok()?;
+    let is_mounted = |path: PathBuf| root.find(&HookPath::library(path)).is_ok_and(|found| is_mount(&found));
     (is_mounted("/".into()) && operations.iter().filter_map(worked_on).any(is_mounted)).then_some(root)
 }
 

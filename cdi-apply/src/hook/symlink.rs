@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 
-use super::root::{Place, Root};
+use super::paths::HookPath;
+use super::place::Place;
+use super::root::Root;
 
 /// Links that are made one after the other, mostly in one directory.
 #[derive(Debug)]
@@ -28,12 +29,12 @@ impl<'o> Links<'o> {
         let (dir, name) = link.rsplit_once('/').unwrap_or(("", link));
         let place = match (&mut self.latest, name) {
             // A path that ends in a slash or a dot: what stands before that is no directory for others.
-            (_, "" | "." | "..") => &self.root.make_place(Path::new(link))?,
+            (_, "" | "." | "..") => &self.root.make_place(&HookPath::link(link))?,
             (Some((latest, place)), _) if *latest == dir => {
                 OsStr::new(name).clone_into(&mut place.name);
                 place
             }
-            (latest, _) => &latest.insert((dir, self.root.make_place(Path::new(link))?)).1,
+            (latest, _) => &latest.insert((dir, self.root.make_place(&HookPath::link(link))?)).1,
         };
         place.link(OsStr::new(target))
     }

@@ -1,7 +1,5 @@
-//! Any bytes as the state that an OCI runtime tells its hooks: no crash, and never the host's own root.
+//! Any bytes as the state that an OCI runtime tells its hooks: no crash, and never a path that depends on where we are.
 #![no_main]
-
-use std::path::Path;
 
 use cdi_apply::hook::state;
 use libfuzzer_sys::fuzz_target;
@@ -11,6 +9,6 @@ fuzz_target!(|bytes: &[u8]| {
     if bytes.windows(6).any(|word| word == b"\"root\"")
         && let Ok(root) = state::root(bytes)
     {
-        assert!(root.is_absolute() && root != Path::new("/"));
+        assert!(root.is_absolute());
     }
 });
