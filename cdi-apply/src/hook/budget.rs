@@ -62,6 +62,8 @@ pub const RUN: Amounts = Amounts {
 /// libraries: images have up to a hundred small files in one directory.
 pub const CONFIGURATION: Amounts =
     Amounts { calls: 4_000, entries: 120_000, bytes: 4 << 20, memory: 8 << 20, steps: 4 << 20 };
+/// The part for the notes of one library: the real ones have some hundred bytes.
+pub const NOTES: Amounts = Amounts { calls: 200, entries: 0, bytes: 512 << 10, memory: 0, steps: 0 };
 /// Time of the processor for all of it.
 const TIME: Duration = Duration::from_millis(600);
 /// How many draws go by between two looks at the clock, which is a system call.
@@ -188,7 +190,7 @@ impl Amounts {
     }
 }
 
-/// Time that this process has had of a processor.
+/// Time that this thread has had of a processor; the hook has one.
 fn now() -> Duration {
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }

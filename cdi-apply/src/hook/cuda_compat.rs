@@ -10,6 +10,7 @@ use cdi_gen::facts::elf;
 use cdi_gen::version::DriverVersion;
 use serde_json::Value;
 
+use super::budget;
 use super::paths::{COMPAT, HookPath};
 use super::root::Root;
 
@@ -39,7 +40,7 @@ pub fn dir(root: &Root, driver_version: &str) -> io::Result<Option<String>> {
 fn notes(root: &Root, path: &HookPath<'_>) -> Option<Vec<Vec<u8>>> {
     let found = root.place(path).ok()?.open().ok()?;
     let seen = root.look(&found).ok()?;
-    elf::notes(&root.open_library(&found, &seen).ok()?, OWNER).ok()
+    root.budget().part(budget::NOTES, || elf::notes(&root.open_library(&found, &seen).ok()?, OWNER).ok())
 }
 
 /// The driver branches that a note lists: `{"Format": 1, "CUDA Version": "12.9", "Driver": [535, …]}`.

@@ -42,8 +42,11 @@ const IN_HWCAPS: u64 = 1 << 62;
 const MAX_NAME: usize = 4096;
 /// The largest caches seen have some 20,000 entries and 2 MiB. That of an image may be made to cost what it can.
 pub const MAX_BYTES: usize = 8 << 20;
-/// Entries may share strings, which we write for each: no more than so many bytes.
-const MAX_STRINGS: usize = 16 << 20;
+/// Entries that are read at most, five times as many.
+const MAX_ENTRIES: usize = 100_000;
+/// Entries may share strings, which are compared and written for each: no more than so many bytes are read, and written.
+const MAX_READ_STRINGS: usize = 8 << 20;
+const MAX_STRINGS: usize = 12 << 20;
 const MAX_EXTENSIONS: usize = 16;
 
 /// One line of `ldconfig -p`.
@@ -105,6 +108,9 @@ pub enum CacheError {
     /// A table or a string ends beyond the file.
     #[error("a damaged ld.so.cache")]
     Damaged,
+    /// It would cost more than any real one.
+    #[error("an ld.so.cache with more in it than can be sorted")]
+    TooLong,
 }
 
 impl<'c> Cache<'c> {
@@ -138,7 +144,7 @@ impl<'c> Cache<'c> {
             let (name, path) = (string(strings, word(entry, 4)?)?.into(), string(strings, word(entry, 8)?)?.into());
             Ok(Entry { flags: number(entry, 0)?, name, path, os_version: 0, hwcap: 0 })
         };
-        let entries = table.chunks_exact(OLD_ENTRY).take(count).map(entry).collect::<Result<_, _>>()?;
+        let entries = within_limits(count, table.chunks_exact(OLD_ENTRY).take(count).map(entry))?;
         Ok(Self { entries, ..Self::default() })
     }
 
@@ -151,7 +157,7 @@ impl<'c> Cache<'c> {
         let end = count.checked_mul(NEW_ENTRY).and_then(|size| size.checked_add(NEW_HEADER));
         let entries = end.and_then(|end| table.get(NEW_HEADER..end)).ok_or(CacheError::Damaged)?;
         let entries = entries.chunks_exact(NEW_ENTRY).map(|raw| Self::parse_entry(table, raw));
-        let entries = entries.collect::<Result<_, _>>()?;
+        let entries = within_limits(count, entries)?;
         let mut cache = Self { entries, ..Self::default() };
         cache.parse_extensions(table, file)?;
         Ok(cache)
@@ -332,6 +338,21 @@ fn leading_digits(text: &[u8]) -> usize {
 /// As glibc counts, in an `int` that runs over.
 fn value(digits: &[u8]) -> i32 {
     digits.iter().fold(0, |value: i32, digit| value.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')))
+}
+
+/// Entries, if there are not too many of them.
+fn within_limits<'c>(
+    count: usize,
+    entries: impl Iterator<Item = Result<Entry<'c>, CacheError>>,
+) -> Result<Vec<Entry<'c>>, CacheError> {
+    let mut left = if count > MAX_ENTRIES { return Err(CacheError::TooLong) } else { MAX_READ_STRINGS };
+    let mut kept = Vec::with_capacity(count);
+    for entry in entries {
+        let entry = entry?;
+        left = left.checked_sub(entry.name.len() + entry.path.len()).ok_or(CacheError::TooLong)?;
+        kept.push(entry);
+    }
+    Ok(kept)
 }
 
 /// What an entry of the new layout says without its strings.

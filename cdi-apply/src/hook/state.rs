@@ -3,7 +3,6 @@
 //! The state (OCI runtime spec, "State") names the bundle; its config.json says where the root is. crun says so in the
 //! state itself.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use serde::Deserialize;
 
 use crate::bundle::CONFIG;
 use crate::document::MAX_BYTES;
-use cdi_files::limited;
+use cdi_files::{limited, open};
 
 /// What we read of the state; all else is passed over unread.
 #[derive(Deserialize)]
@@ -53,7 +52,6 @@ pub enum StateError {
 ///
 /// # Errors
 /// There is none.
-#[expect(clippy::disallowed_methods, reason = "reads the bundle")]
 pub fn root(stdin: impl Read) -> Result<PathBuf, StateError> {
     let cannot = |path: &Path| {
         let path = path.display().to_string();
@@ -66,8 +64,8 @@ pub fn root(stdin: impl Read) -> Result<PathBuf, StateError> {
         Some(root) => root,
         None => {
             let path = bundle.join(CONFIG);
-            let config = File::open(&path).and_then(|file| limited::read(file, MAX_BYTES));
-            let config: Result<Config, _> = serde_json::from_slice(&config.map_err(cannot(&path))?);
+            let config = open::read(&path, MAX_BYTES).map_err(cannot(&path))?;
+            let config: Result<Config, _> = serde_json::from_slice(&config);
             config.map_err(|error| cannot(&path)(error.into()))?.root.path
         }
     };
