@@ -8,9 +8,10 @@
 
 mod kernel;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kernel::{Lack, Record, lacking, recorded};
 use tempfile::TempDir;
@@ -135,5 +136,78 @@ fn the_seal_refuses_nothing_that_the_hook_does() {
             let is_made = Path::new(&bundle.path(&format!("{DRIVER_DIR}/libcuda.so"))).is_symlink();
             assert_eq!(is_made, before == "true", "{what}");
         }
+    }
+}
+
+/// What the hook says and how it ends on a kernel that lacks calls, with words before its operations.
+fn end(bundle: &Bundle, lacks: &[Lack], words: &[&str]) -> (Option<i32>, String) {
+    let mut hook = Command::new(HOOK);
+    hook.arg("create-container").args(words).args(["--symlink", "made", "/usr/lib/link"]);
+    hook.stdin(fs::File::open(bundle.dir.path().join("state")).unwrap()).env_clear();
+    lacking(&mut hook, lacks);
+    let output = hook.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_kernel_that_cannot_seal_is_told_and_may_be_refused() {
+    let cases = [
+        (&Lack::seccomp()[..], "cdi-hook: not sealed: cannot filter system calls: Invalid argument (os error 22)\n"),
+        (
+            &[Lack {
+                first: Some(libc::PR_SET_NO_NEW_PRIVS.cast_unsigned()),
+                ..Lack::of(libc::SYS_prctl, libc::EINVAL)
+            }],
+            "cdi-hook: not sealed: cannot give up new privileges: Invalid argument (os error 22)\n",
+        ),
+        (
+            &[Lack { first: Some(libc::PR_SET_DUMPABLE.cast_unsigned()), ..Lack::of(libc::SYS_prctl, libc::EPERM) }],
+            "cdi-hook: not sealed: cannot hide from other processes: Operation not permitted (os error 1)\n",
+        ),
+    ];
+    let refused = "cdi-hook: nothing is done without the seal: take a kernel that has it, or a spec made without \
+                   --require-seal\n";
+    for (lacks, told) in cases {
+        let bundle = Bundle::new();
+        let is_made = || bundle.path("usr/lib/link").is_symlink();
+        assert_eq!(end(&bundle, lacks, &["--require-seal"]), (Some(2), format!("{told}{refused}")));
+        assert!(!is_made());
+        assert_eq!(end(&bundle, &[], &["--require-seal"]), (Some(0), String::new()));
+        assert!(is_made());
+        fs::remove_file(bundle.path("usr/lib/link")).unwrap();
+        assert_eq!(end(&bundle, lacks, &[]), (Some(0), told.to_owned()));
+        assert!(is_made());
+    }
+}
+
+/// By procfs's list where the kernel closes no ranges, and one by one where there is no list.
+#[test]
+fn what_the_runtime_left_open_is_closed_on_old_kernels_too() {
+    let missing = |call| Lack::of(call, libc::ENOSYS);
+    for lacks in [
+        vec![],
+        vec![missing(libc::SYS_close_range)],
+        vec![missing(libc::SYS_close_range), missing(libc::SYS_getdents64)],
+    ] {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "ulimit -n 1000; exec 3</etc/passwd 7</etc/passwd 9</; exec \"$0\" create-container",
+            HOOK,
+        ]);
+        lacking(&mut command, &lacks);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let open = || {
+            let entries = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>()
+        };
+        let waits_for_the_state = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "cdi-hook\n";
+        let closed = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            waits_for_the_state() && open() == ["0", "1", "2"].map(str::to_owned).into()
+        });
+        assert!(closed, "{:?} {:?}", open(), lacks.iter().map(|lack| lack.call).collect::<Vec<_>>());
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

@@ -203,6 +203,10 @@ pub struct Generate {
         value_name = "NAME"
     )]
     pub enabled_hooks: Vec<String>,
+    /// Have containers fail to start where the kernel cannot keep the hook from all that is not its work; else it says so,
+    /// and works all the same
+    #[arg(long, env = "CDI_GEN_REQUIRE_SEAL", value_parser = clap::builder::FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub require_seal: bool,
     /// The container's library directory; repeat for several
     #[arg(long = "library-dir", value_delimiter = ',', value_name = "DIR")]
     pub library_dirs: Vec<Utf8PathBuf>,

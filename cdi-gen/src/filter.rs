@@ -107,12 +107,15 @@ fn filter_hook(hook: &Hook, wanted: Capabilities, dropped: &Dropped) -> Option<H
         HookOperation::ApplicationProfile => Capabilities::GRAPHICS.serves(wanted),
         HookOperation::FreezeDeviceNodes | HookOperation::HideGpus | HookOperation::Chmod { .. } => true,
     };
-    let operations: Vec<HookOperation> = parsed.operations.into_iter().filter(is_wanted).collect();
-    (!operations.is_empty()).then(|| Hook { args: cdi_specs::to_args(&operations), ..hook.clone() })
+    let mut parsed = parsed;
+    parsed.operations.retain(is_wanted);
+    (!parsed.operations.is_empty()).then(|| Hook { args: parsed.to_args(), ..hook.clone() })
 }
 
 #[cfg(test)]
 mod tests {
+    use cdi_specs::ParsedArgs;
+
     use super::*;
 
     #[test]
@@ -154,6 +157,14 @@ mod tests {
             HookOperation::LibraryDir("/n/lib32".into()),
         ];
         let hook = |operations: &[HookOperation]| Hook { args: cdi_specs::to_args(operations), ..Hook::default() };
+        let said = ParsedArgs { operations: operations.to_vec(), require_seal: true, ..ParsedArgs::default() };
+        let sealed = ContainerEdits {
+            hooks: vec![Hook { args: said.to_args(), ..Hook::default() }],
+            ..ContainerEdits::default()
+        };
+        let left = filter(&sealed, Capabilities::UTILITY, &|_| false);
+        let left = left.hooks.first().map(|hook| cdi_specs::from_args(&hook.args).unwrap().require_seal);
+        assert_eq!(left, Some(true), "what restricts stays");
         let foreign = Hook { args: vec!["nvidia-cdi-hook".into(), "update-ldcache".into()], ..Hook::default() };
         let paths = ["/n/lib/libcuda.so.580.1", "/n/lib/libnvidia-allocator.so.580.1", "/n/lib/libGLX_nvidia.so.580.1"];
         let mounts = paths.into_iter().chain(["/n/lib32/libcuda.so.580.1"]).map(mount).collect();

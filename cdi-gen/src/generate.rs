@@ -127,6 +127,7 @@ fn lowering_options(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow
         hooks: hooks(arguments, problems)?,
         library_dirs: arguments.library_dirs.clone(),
         additional_gids: arguments.additional_gids,
+        require_seal: arguments.require_seal,
     })
 }
 

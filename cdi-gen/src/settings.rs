@@ -64,11 +64,11 @@ mod tests {
     fn each_trigger_writes_where_the_service_does() {
         let settings = "# ours\nNVIDIA_CTK_CDI_OUTPUT_FILE_PATH = '/etc/cdi/nvidia.yaml'\n\
                         NVIDIA_CTK_CDI_GENERATE_DEVICE_NAME_STRATEGIES=\"uuid,index\"\n\
-                        NVIDIA_CTK_CDI_GENERATE_NO_ALL_DEVICE=true\n; no\nA\n";
+                        NVIDIA_CTK_CDI_GENERATE_NO_ALL_DEVICE=true\nCDI_GEN_REQUIRE_SEAL=true\n; no\nA\n";
         let cli::Command::Refresh(refresh) = parsed(settings, "cdi-gen refresh") else { panic!("not taken") };
         assert_eq!(refresh.output.as_deref(), Some("/etc/cdi/nvidia.yaml".into()));
         assert_eq!(refresh.selection.device_name_strategy.len(), 2);
-        assert!(refresh.selection.no_all_device);
+        assert!(refresh.selection.no_all_device && refresh.require_seal);
         let cli::Command::Remove(remove) = parsed(settings, "cdi-gen remove") else { panic!("not taken") };
         assert_eq!(remove.output, "/etc/cdi/nvidia.yaml");
         let cli::Command::Check(check) = parsed(settings, "cdi-gen check --output /x") else { panic!("not taken") };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use cdi_specs::{ContainerEdits, Device, DeviceNode, Hook, HookOperation, Mount, Spec};
+use cdi_specs::{ContainerEdits, Device, DeviceNode, Hook, HookOperation, Mount, ParsedArgs, Spec};
 
 use crate::driver_files::Place;
 use crate::facts::elf::{Class, Machine};
@@ -45,11 +45,19 @@ pub struct LoweringOptions {
     /// Whether group-restricted nodes add their group to the container's process. It takes CDI 0.7.0, which many
     /// distributions' engines cannot read (podman before 5.1, docker before 26.1, containerd before 1.7.16).
     pub additional_gids: bool,
+    /// Whether the hook is to do nothing where the kernel cannot seal it; the container then does not start.
+    pub require_seal: bool,
 }
 
 impl Default for LoweringOptions {
     fn default() -> Self {
-        Self { kind: "nvidia.com/gpu".into(), hooks: Hooks::None, library_dirs: Vec::new(), additional_gids: false }
+        Self {
+            kind: "nvidia.com/gpu".into(),
+            hooks: Hooks::None,
+            library_dirs: Vec::new(),
+            additional_gids: false,
+            require_seal: false,
+        }
     }
 }
 
@@ -247,7 +255,8 @@ impl<'a> Lowering<'a> {
         let enabled = |operation: &HookOperation| !disabled.contains(hook_name(operation));
         let operations = self.operations.iter().chain(self.links.values()).cloned().chain(dirs);
         let operations: Vec<HookOperation> = operations.filter(enabled).collect();
-        (!operations.is_empty()).then(|| Hook::of_operations(path.as_str(), &operations))
+        let said = ParsedArgs { operations, require_seal: self.options.require_seal, ..ParsedArgs::default() };
+        (!said.operations.is_empty()).then(|| Hook::of_args(path.as_str(), said.to_args()))
     }
 }
 

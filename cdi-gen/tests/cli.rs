@@ -187,6 +187,26 @@ fn the_toolkits_environment_variables_count() {
     assert_eq!((spec.kind.as_str(), names.as_slice()), ("acme.com/gpu", ["0000:01:00.0", "gpu0"].as_slice()));
 }
 
+/// The engine ends a hook that hangs; one that the kernel cannot seal does nothing where that is asked for.
+#[test]
+fn a_hook_has_a_time_limit_and_may_require_its_seal() {
+    let host = sample();
+    let generate = ["generate", "--hooks", "always", "--hook-path", "/usr/bin/cdi-hook", "--format", "json"];
+    let hook = |arguments: &[&str], variable: &str| {
+        let mut command = host.command(arguments);
+        let ran = Ran::new(command.env("CDI_GEN_REQUIRE_SEAL", variable)).exits(0);
+        let spec = cdi_specs::parse_json(ran.stdout).unwrap();
+        let hook = spec.container_edits.hooks.first().unwrap().clone();
+        (hook.timeout, cdi_specs::from_args(&hook.args).unwrap().require_seal)
+    };
+    let flagged = [&generate[..], &["--require-seal"]].concat();
+    for (arguments, variable, required) in
+        [(&generate[..], "0", false), (&generate, "1", true), (&flagged, "0", true), (&generate, "", false)]
+    {
+        assert_eq!(hook(arguments, variable), (Some(20), required), "{arguments:?} {variable}");
+    }
+}
+
 #[test]
 fn empty_environment_variables_say_nothing() {
     let host = sample();

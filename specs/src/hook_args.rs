@@ -25,6 +25,9 @@ pub const HOOK_NAME: &str = "cdi-hook";
 /// The hook's one command: what it does before the container's root becomes its own.
 const COMMAND: &str = "create-container";
 
+/// Words before the operations: name and command.
+const BEFORE_OPERATIONS: usize = 2;
+
 const SYMLINK: &str = "--symlink";
 const SYMLINKS: &str = "--symlinks";
 /// Stands between a target and the names of its links, where neither has one.
@@ -35,6 +38,10 @@ const FREEZE_DEVICE_NODES: &str = "--freeze-device-nodes";
 const APPLICATION_PROFILE: &str = "--application-profile";
 const CHMOD: &str = "--chmod";
 const HIDE_GPUS: &str = "--hide-gpus";
+const REQUIRE_SEAL: &str = "--require-seal";
+
+/// Seconds after which the engine ends a hook: beyond the time that ours gives itself.
+const TIMEOUT: i64 = 20;
 
 /// One thing that the hook does in a container that is being created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +82,8 @@ pub enum HookOperation {
 pub struct ParsedArgs {
     /// What to do, in order.
     pub operations: Vec<HookOperation>,
+    /// Whether nothing is to be done where the kernel cannot keep the hook from all else.
+    pub require_seal: bool,
     /// Arguments that this version does not know: those of a newer generator. They are no error, since a hook that
     /// refuses them keeps containers from starting.
     pub unknown: Vec<String>,
@@ -118,6 +127,17 @@ pub fn to_args(operations: &[HookOperation]) -> Vec<String> {
     args
 }
 
+impl ParsedArgs {
+    /// The arguments that say this, the program's name first; those that are unknown are left out.
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = to_args(&self.operations);
+        // Behind the command, so that whoever reads the spec sees it first.
+        let at = args.len().min(BEFORE_OPERATIONS);
+        args.splice(at..at, self.require_seal.then(|| REQUIRE_SEAL.to_owned()));
+        args
+    }
+}
+
 /// A link that can be said in the form for many.
 struct ShortLink<'o> {
     dir: &'o str,
@@ -159,13 +179,18 @@ fn value(text: &str) -> String {
 impl Hook {
     /// The hook of a container: it runs between the container's mounts and its start, in an environment of its own.
     pub fn of_operations(path: &str, operations: &[HookOperation]) -> Self {
+        Self::of_args(path, to_args(operations))
+    }
+
+    /// The same with arguments that say more than operations.
+    pub fn of_args(path: &str, args: Vec<String>) -> Self {
         Self {
             hook_name: "createContainer".to_owned(),
             path: path.to_owned(),
-            args: to_args(operations),
+            args,
             // A hook without an environment of its own would inherit the image's: LD_PRELOAD and all.
             env: vec!["CDI_HOOK=1".to_owned()],
-            ..Self::default()
+            timeout: Some(TIMEOUT),
         }
     }
 }
@@ -181,6 +206,10 @@ pub fn from_args(args: &[String]) -> Result<ParsedArgs, HookArgsError> {
     while let Some(word) = words.next() {
         if word == SYMLINKS {
             parsed.operations.extend(words.symlinks()?);
+            continue;
+        }
+        if word == REQUIRE_SEAL {
+            parsed.require_seal = true;
             continue;
         }
         match words.operation(word)? {
@@ -271,7 +300,7 @@ mod tests {
              --cuda-compat 580.159.04 --freeze-device-nodes --application-profile --hide-gpus --chmod 755 /dev/dri",
         );
         assert_eq!(to_args(&operations), expected);
-        assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: operations.into(), unknown: vec![] }));
+        assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: operations.into(), ..ParsedArgs::default() }));
     }
 
     #[test]
@@ -298,7 +327,7 @@ mod tests {
         assert_eq!(to_args(&operations), expected);
         let mut read = operations;
         read[7] = link("./--a", "/drv/e:f/h");
-        assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: read.into(), unknown: vec![] }));
+        assert_eq!(from_args(&expected), Ok(ParsedArgs { operations: read.into(), ..ParsedArgs::default() }));
     }
 
     #[test]
@@ -341,6 +370,22 @@ mod tests {
     }
 
     #[test]
+    fn the_seal_is_required_by_a_word_before_the_operations() {
+        let parsed = ParsedArgs {
+            operations: vec![HookOperation::HideGpus],
+            require_seal: true,
+            unknown: vec!["--new".to_owned()],
+        };
+        let expected = args("cdi-hook create-container --require-seal --hide-gpus");
+        assert_eq!(parsed.to_args(), expected);
+        assert_eq!(from_args(&expected), Ok(ParsedArgs { unknown: vec![], ..parsed }));
+        // Wherever it stands, and never taken for a value.
+        let parsed = from_args(&args("cdi-hook create-container --symlinks /d a:b --require-seal c:d")).unwrap();
+        assert!(parsed.require_seal && parsed.unknown == ["c:d"] && parsed.operations.len() == 1);
+        assert!(from_args(&args("cdi-hook create-container --library-dir --require-seal")).is_err());
+    }
+
+    #[test]
     fn a_path_never_becomes_an_operation() {
         let operation = HookOperation::Symlink { target: "--chmod".into(), link: "--a".into() };
         let read = from_args(&to_args(&[operation])).unwrap();
@@ -366,14 +411,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn operations_come_back(operations in proptest::collection::vec(operation(), 0..6)) {
-            let parsed = from_args(&to_args(&operations));
-            prop_assert_eq!(parsed, Ok(ParsedArgs { operations, unknown: vec![] }));
+        fn operations_come_back(operations in proptest::collection::vec(operation(), 0..6), require_seal: bool) {
+            let said = ParsedArgs { operations, require_seal, unknown: vec![] };
+            prop_assert_eq!(from_args(&said.to_args()), Ok(said));
         }
 
         #[test]
         fn any_arguments_are_answered(
-            args in proptest::collection::vec("(--(symlinks?|chmod|new))?|create-container|a:b|\\PC{0,4}", 0..6),
+            args in proptest::collection::vec("(--(symlinks?|chmod|require-seal|new))?|create-container|a:b|\\PC{0,4}", 0..6),
         ) {
             let _ = from_args(&args);
         }

@@ -18,7 +18,6 @@ use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
 use cdi_files::limited;
 use cdi_specs::{HookOperation, ParsedArgs};
 use rustix::fs::Mode;
-use rustix::process::DumpableBehavior;
 
 /// musl's allocator would ask the kernel for each few pages.
 #[cfg(target_env = "musl")]
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("{error:#}"));
+            tell(format_args!("{error:#}"));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -51,14 +50,16 @@ fn run() -> anyhow::Result<()> {
         println!("cdi-hook {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
-    close_inherited();
-    // Nobody may look into this process, or reach its program through /proc (CVE-2019-5736). What cannot be set is no
-    // reason to let the container down.
-    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let _ = seal::seal();
+    let mut gaps = seal::close_inherited();
+    gaps.extend(seal::seal());
+    gaps.iter().for_each(tell);
     let Some(parsed) = parse(args)? else { return Ok(()) };
+    anyhow::ensure!(
+        gaps.is_empty() || !parsed.require_seal,
+        "nothing is done without the seal: take a kernel that has it, or a spec made without --require-seal"
+    );
     let operations: &[HookOperation] = parsed.operations.leak();
-    parsed.unknown.iter().for_each(|word| tell(&format!("unknown argument {word}: passed over")));
+    parsed.unknown.iter().for_each(|word| tell(format_args!("unknown argument {word}: passed over")));
     let root = match runc::root(operations) {
         Some(root) => root,
         None => {
@@ -74,7 +75,7 @@ fn run() -> anyhow::Result<()> {
     for trouble in hook::run(&root, operations, mount_points) {
         // Whoever hides GPUs does not want the container to start with all of them in sight.
         anyhow::ensure!(trouble.path != gpu_list::LIST, "{}: {}", trouble.path, trouble.error);
-        tell(&format!("{}: {}; the container starts without", trouble.path, trouble.error));
+        tell(format_args!("{}: {}; the container starts without", trouble.path, trouble.error));
     }
     Ok(())
 }
@@ -84,14 +85,6 @@ fn mount_points(root: &Root) -> io::Result<Vec<String>> {
     let text = limited::read(File::open("/proc/self/mountinfo")?, MAX_MOUNTINFO)?;
     let real = std::fs::read_link(path_of(&root.dir()))?;
     Ok(hook::mount_points(&String::from_utf8_lossy(&text), &real.to_string_lossy()))
-}
-
-/// Closes what the runtime has left open: a handle on the host is nothing to work beside (CVE-2024-21626).
-#[expect(unsafe_code, reason = "close_range(2) has no safe wrapper, since it may close what others own")]
-fn close_inherited() {
-    // SAFETY: nothing was opened yet, so nobody in this process owns a descriptor above the standard three. A kernel
-    // before 5.9 says ENOSYS, and they stay open.
-    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }
 
 /// What is to be done; `None` if that is a command of a newer hook.
@@ -106,7 +99,7 @@ fn parse(args: &[String]) -> anyhow::Result<Option<ParsedArgs>> {
              --runtime"
         )),
         Err(cdi_specs::HookArgsError::Command(command)) if !command.is_empty() => {
-            tell(&format!("unknown command {command}: nothing done"));
+            tell(format_args!("unknown command {command}: nothing done"));
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -114,6 +107,6 @@ fn parse(args: &[String]) -> anyhow::Result<Option<ParsedArgs>> {
 }
 
 /// A closed stderr is no reason to do anything else.
-fn tell(line: &str) {
+fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "cdi-hook: {line}");
 }

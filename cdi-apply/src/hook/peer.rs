@@ -24,7 +24,7 @@ pub fn from_args(args: &[String]) -> Option<ParsedArgs> {
         }
         _ => return None,
     };
-    Some(ParsedArgs { operations, unknown: Vec::new() })
+    Some(ParsedArgs { operations, ..ParsedArgs::default() })
 }
 
 /// `target::link`; what has two marks is nothing that the peer would take.
