@@ -8,8 +8,8 @@
 
 mod kernel;
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -83,6 +83,8 @@ impl Bundle {
         let is_root = rustix::process::geteuid().is_root();
         let as_root: &[&str] = if is_root { &[] } else { &["--user", "--map-root-user"] };
         let node = if is_root { "mount -t tmpfs tmpfs rootfs/dev; mknod rootfs/dev/nvidia1 c 195 1" } else { "true" };
+        // Whoever is not root mounts over the GPUs alone.
+        let params = if is_root { "echo 'ModifyDeviceFiles: 1' > rootfs/proc/sys/kernel/hostname" } else { "true" };
         let operations = format!(
             "--freeze-device-nodes --cuda-compat 580.1 --application-profile --hide-gpus --chmod 700 /dev --chmod 4755 /usr \
              --symlink /etc/x /new/dir/link --symlinks /{DRIVER_DIR} libcuda.so.580.1:libcuda.so.1:libcuda.so \
@@ -91,7 +93,7 @@ impl Bundle {
         let script = format!(
             "mount --rbind /proc rootfs/proc; mount -t tmpfs tmpfs rootfs/proc/driver; \
              mkdir -p rootfs/proc/driver/nvidia/gpus; touch rootfs/proc/driver/nvidia/params; \
-             echo 'ModifyDeviceFiles: 1' > rootfs/proc/sys/kernel/hostname; \
+             {params}; \
              mount --bind rootfs/proc/sys/kernel/hostname rootfs/proc/driver/nvidia/params; \
              mount --bind rootfs/proc/sys rootfs/proc/driver/nvidia/gpus; \
              mount -t tmpfs tmpfs rootfs/proc/driver/nvidia/gpus/vm; \
@@ -164,6 +166,10 @@ fn a_kernel_that_cannot_seal_is_told_and_may_be_refused() {
             &[Lack { first: Some(libc::PR_SET_DUMPABLE.cast_unsigned()), ..Lack::of(libc::SYS_prctl, libc::EPERM) }],
             "cdi-hook: not sealed: cannot hide from other processes: Operation not permitted (os error 1)\n",
         ),
+        (
+            &[Lack::of(libc::SYS_capset, libc::EPERM)],
+            "cdi-hook: not sealed: cannot give up capabilities: Operation not permitted (os error 1)\n",
+        ),
     ];
     let refused = "cdi-hook: nothing is done without the seal: take a kernel that has it, or a spec made without \
                    --require-seal\n";
@@ -183,31 +189,100 @@ fn a_kernel_that_cannot_seal_is_told_and_may_be_refused() {
 /// By procfs's list where the kernel closes no ranges, and one by one where there is no list.
 #[test]
 fn what_the_runtime_left_open_is_closed_on_old_kernels_too() {
-    let missing = |call| Lack::of(call, libc::ENOSYS);
-    for lacks in [
-        vec![],
-        vec![missing(libc::SYS_close_range)],
-        vec![missing(libc::SYS_close_range), missing(libc::SYS_getdents64)],
-    ] {
+    for missing in [&[][..], &[libc::SYS_close_range], &[libc::SYS_close_range, libc::SYS_getdents64]] {
+        let lacks: Vec<Lack> = missing.iter().map(|call| Lack::of(*call, libc::ENOSYS)).collect();
+        let (reader, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "ulimit -n 1000; exec 3</etc/passwd 7</etc/passwd 9</; exec \"$0\" create-container",
-            HOOK,
-        ]);
+        let script = "ulimit -n 1000; exec 3>&1 7>&1 9>&1 >/dev/null; exec \"$0\" create-container";
+        command.args(["-c", script, HOOK]).stdout(writer);
         lacking(&mut command, &lacks);
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let open = || {
-            let entries = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>()
-        };
-        let waits_for_the_state = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "cdi-hook\n";
-        let closed = (0..500).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            waits_for_the_state() && open() == ["0", "1", "2"].map(str::to_owned).into()
-        });
-        assert!(closed, "{:?} {:?}", open(), lacks.iter().map(|lack| lack.call).collect::<Vec<_>>());
+        drop(command);
+        // The hook waits for its state, and whoever reads learns that nobody has the other end any more.
+        let mut poll = [rustix::event::PollFd::new(&reader, rustix::event::PollFlags::empty())];
+        let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut poll, Some(&limit)), Ok(1), "without {missing:?}");
+        assert!(child.try_wait().unwrap().is_none());
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+}
+
+/// Numbers of linux/capability.h.
+const DAC_OVERRIDE: u32 = 1;
+const FOWNER: u32 = 3;
+const SYS_ADMIN: u32 = 21;
+
+#[test]
+fn the_hook_has_the_capabilities_of_its_work_alone() {
+    let mut hook = Command::new(HOOK);
+    let mut child = hook.arg("create-container").stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let status = || fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        u64::from_str_radix(&line, 16).unwrap()
+    };
+    let kept = (1 << DAC_OVERRIDE) | (1 << FOWNER) | (1 << SYS_ADMIN);
+    let before = field(&fs::read_to_string("/proc/self/status").unwrap(), "CapPrm:");
+    let reduced = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let text = status();
+        let fields = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"].map(|name| field(&text, name));
+        text.contains("Seccomp:\t2") && fields == [before & kept, before & kept, 0, 0]
+    });
+    assert!(reduced, "{}", status());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+/// What goes wrong if the hook starts without one of them.
+#[test]
+fn each_capability_that_the_hook_keeps_is_needed() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: the files of others are made as root");
+    }
+    let cases = [
+        (SYS_ADMIN, "/etc/ld.so.cache"),
+        (DAC_OVERRIDE, "/etc/ld.so.conf.d/00-cdi-hook.conf"),
+        (DAC_OVERRIDE, "/nobody-writes/link"),
+        (FOWNER, "/dev/others"),
+        (FOWNER, "/sticky/link"),
+    ];
+    for (capability, path) in cases {
+        let bundle = Bundle::new();
+        let of_others = |path: &str, mode| {
+            fs::set_permissions(bundle.path(path), fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(bundle.path(path), Some(1000), Some(1000)).unwrap();
+        };
+        bundle.cache(3);
+        bundle.write("dev/others", "");
+        of_others("dev/others", 0o600);
+        fs::create_dir(bundle.path("nobody-writes")).unwrap();
+        fs::set_permissions(bundle.path("nobody-writes"), fs::Permissions::from_mode(0o555)).unwrap();
+        bundle.write("sticky/link", "");
+        of_others("sticky/link", 0o600);
+        of_others("sticky", 0o1777);
+        of_others("etc/ld.so.conf.d", 0o755);
+        let before = if capability == SYS_ADMIN {
+            "mount --bind rootfs/etc rootfs/etc; mount -o remount,bind,ro rootfs/etc"
+        } else {
+            "true"
+        };
+        let script = format!(
+            "{before}; exec \"$@\" {HOOK} create-container --chmod 644 /dev/others --symlink a /nobody-writes/link \
+             --symlink a /sticky/link --library-dir /{DRIVER_DIR} < state"
+        );
+        let stderr = |wrapper: &[&str]| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-e", "-c", &script, "sh"]).args(wrapper);
+            let output = command.current_dir(bundle.dir.path()).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let without = format!("-cap_{capability}");
+        let told = stderr(&["setpriv", "--bounding-set", &without]);
+        assert!(told.contains(&format!("{path}: ")), "without {capability}: {told}");
+        let told = stderr(&["env"]);
+        assert!(!told.contains(&format!("{path}: ")), "with all: {told}");
     }
 }

@@ -4,6 +4,7 @@
 //! the kernel refuses all but what it does (seccomp(2), [`filter`]): two system calls, and some nanoseconds for each one
 //! that follows.
 
+mod capabilities;
 mod descriptors;
 pub mod filter;
 
@@ -35,6 +36,7 @@ pub fn seal() -> Vec<Gap> {
     gaps(&[
         ("hide from other processes", hide),
         ("give up new privileges", give_up_new_privileges),
+        ("give up capabilities", capabilities::reduce),
         ("filter system calls", filter::install),
     ])
 }

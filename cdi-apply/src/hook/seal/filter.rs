@@ -35,6 +35,7 @@ const ALLOWED: &[(c_long, Only)] = &[
     (libc::SYS_statx, Any),            // whether a handle is on a mount, and on which one
     (libc::SYS_fstat, Any),            // what a handle is on
     (libc::SYS_fstatfs, Any),          // whether that is procfs or an overlay
+    (libc::SYS_getxattr, Any),         // whether an access control list says more than a mode
     (libc::SYS_close, Any),
     // Descriptors stay with their process; nothing is sent to the owner of one (F_SETOWN), no lease is taken.
     (libc::SYS_fcntl, Values(1, &[
