@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cdi_specs::{ContainerEdits, Spec};
+use cdi_specs::{ContainerEdits, Spec, printable};
 use serde::Serialize;
 
-/// A line of a difference. Displays as `+ nvidia.com/gpu=0: node /dev/nvidia0 195:0`.
+/// A difference. Displays as one line, `+ nvidia.com/gpu=0: node /dev/nvidia0 195:0`, whatever a spec says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Change {
     /// The device; none for all containers.
@@ -21,8 +21,8 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.added { '+' } else { '-' };
         match &self.device {
-            Some(device) => write!(f, "{sign} {device}: {}", self.edit),
-            None => write!(f, "{sign} {}", self.edit),
+            Some(device) => write!(f, "{sign} {}: {}", printable(device), printable(&self.edit)),
+            None => write!(f, "{sign} {}", printable(&self.edit)),
         }
     }
 }

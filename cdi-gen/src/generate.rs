@@ -7,7 +7,7 @@ use cdi_gen::output::Written;
 use cdi_gen::targets::{self, Target};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::version::DriverVersion;
-use cdi_gen::{GenerateError, Problem, hook_path, ownership};
+use cdi_gen::{GenerateError, Problem, hook_path, output, ownership};
 use cdi_specs::{Format, Spec, Version};
 
 use crate::cli::{self, Generate, HookMode};
@@ -91,7 +91,7 @@ pub fn run(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
 
 /// Writes what was made, or tells why nothing was.
 pub fn write(attempt: Attempt, voice: Voice) -> anyhow::Result<u8> {
-    let Attempt { path, format, made, problems } = attempt;
+    let Attempt { path, format, made, mut problems } = attempt;
     let (spec, version) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -100,6 +100,7 @@ pub fn write(attempt: Attempt, voice: Voice) -> anyhow::Result<u8> {
         }
     };
     let written = deliver(path.as_deref(), &ownership::text(&spec, format))?;
+    problems.extend(path.as_deref().and_then(output::untrusted));
     let what = format!("driver {version}, {} devices, CDI {}", spec.devices.len(), spec.cdi_version);
     let (outcome, message) = match (written, path) {
         (Some(Written::New), Some(path)) => ("written", format!("{path}: written ({what})")),

@@ -1,22 +1,22 @@
 //! Output: a spec on disk, written once and atomically. I/O.
 //!
-//! Readers see the old file or the new one, never half: the text goes into a new file beside it, with its final mode
-//! from the start, is flushed to the disk, and takes the name. What is already there is not written again, so engines
-//! that watch the directory are not woken for nothing.
-#![expect(clippy::disallowed_methods, reason = "the one place that writes the spec")]
+//! Readers see the old file or the new one, never half ([`cdi_files::atomic`]). What is already there is not written
+//! again, so engines that watch the directory are not woken for nothing. The directory is reached and made by handles
+//! ([`cdi_files::dir`]): one that belongs to somebody else cannot have anything outside it changed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::ffi::OsStr;
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::atomic::{self, Bits};
+use cdi_files::dir::{Dir, Missing};
+use cdi_files::open;
+use rustix::fs::{FileType, Mode, Stat};
+
+use crate::problem::Problem;
 
 /// Everybody may read a spec: rootless engines do.
-const MODE: u32 = 0o644;
-/// And may look into its directory.
-const DIR_MODE: u32 = 0o755;
-/// Attempts at a file name that nobody else uses.
-const ATTEMPTS: u32 = 100;
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP).union(Mode::ROTH);
 
 /// What became of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,87 +39,97 @@ pub struct OutputError {
     pub source: io::Error,
 }
 
-/// Makes the file at `path` hold `text`. Its directory is made if missing.
+/// Makes the file at `path` hold `text`, for everybody to read. Its directory is made if missing.
 ///
 /// # Errors
 /// The path is a directory, a link or a special file; the directory cannot be made or written; the disk is full.
 pub fn write(path: &Utf8Path, text: &str) -> Result<Written, OutputError> {
     let fail = |operation| move |source| OutputError { path: path.to_owned(), operation, source };
-    if is_same(path, text).map_err(fail("look at the present file"))? {
+    let (dir, name) = directory_of(path, Missing::MakeForEverybody)?;
+    let present = present(&dir, name).map_err(fail("look at the present file"))?;
+    let same = |stat| has_text(&dir, name, &stat, text);
+    if present.map_or(Ok(false), same).map_err(fail("look at the present file"))? {
         return Ok(Written::Unchanged);
     }
-    let dir = path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into());
-    make_dirs(dir).map_err(fail("make the directory"))?;
-    let (temporary, file) = create_beside(dir, path.file_name().unwrap_or_default()).map_err(fail("make a file"))?;
-    let written = fill(file, text)
-        .map_err(fail("write"))
-        .and_then(|()| fs::rename(&temporary, path).map_err(fail("rename over the present file")));
-    if written.is_err() {
-        // The first error is the one to tell; a leftover has a name that no engine reads.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("flush the directory"))?;
+    replace(path, &dir, name, text, Bits::Exactly(MODE))?;
     Ok(Written::New)
 }
 
-/// Makes a directory and those above it that are missing, for everybody to read whatever the umask.
+/// The same for what is no spec: a report or a captured host, which is for whom the umask says.
 ///
 /// # Errors
-/// One cannot be made.
-pub fn make_dirs(dir: &Utf8Path) -> io::Result<()> {
-    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_str().is_empty() && !dir.exists()).collect();
-    for dir in missing.into_iter().rev() {
-        match fs::create_dir(dir) {
-            Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(DIR_MODE))?,
-            // Another run was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// As [`write`].
+pub fn write_by_umask(path: &Utf8Path, text: &str) -> Result<(), OutputError> {
+    let (dir, name) = directory_of(path, Missing::MakeByUmask)?;
+    let fail = |source| OutputError { path: path.to_owned(), operation: "look at the present file", source };
+    present(&dir, name).map_err(fail)?;
+    replace(path, &dir, name, text, Bits::ByUmask(MODE))
 }
 
-/// Whether the file is there with this text and mode. Only a regular file or nothing may be there.
-fn is_same(path: &Utf8Path, text: &str) -> io::Result<bool> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
+/// The warning that others than root may change what root writes to a path.
+pub fn untrusted(path: &Utf8Path) -> Option<Problem> {
+    let dir = Dir::open(parent(path).as_std_path(), Missing::Error).ok()?;
+    let who = dir.who_else_writes()?;
+    let message = format!("{who}: engines that run as root take no spec from there");
+    Some(Problem::warning("untrusted", message).hint("write to /etc/cdi or /var/run/cdi"))
+}
+
+/// The directory of a path, and the file's name in it.
+fn directory_of(path: &Utf8Path, missing: Missing) -> Result<(Dir, &OsStr), OutputError> {
+    let fail = |operation| move |source| OutputError { path: path.to_owned(), operation, source };
+    let name = path.file_name().ok_or_else(|| fail("look at the present file")(is_directory()))?;
+    let dir = Dir::open(parent(path).as_std_path(), missing).map_err(fail("make the directory"))?;
+    Ok((dir, name.as_ref()))
+}
+
+fn parent(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into())
+}
+
+fn replace(path: &Utf8Path, dir: &Dir, name: &OsStr, text: &str, bits: Bits) -> Result<(), OutputError> {
+    let fail = |error: atomic::StepError| OutputError {
+        path: path.to_owned(),
+        operation: error.operation,
+        source: error.source,
     };
+    atomic::write(dir, name, text.as_bytes(), bits).map_err(fail)
+}
+
+/// What the name has now. Only a regular file or nothing may have it.
+fn present(dir: &Dir, name: &OsStr) -> io::Result<Option<Stat>> {
     let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    match metadata.file_type() {
-        kind if kind.is_dir() => refuse("it is a directory; name a file in it"),
-        kind if kind.is_symlink() => refuse("it is a symbolic link; name its target, or remove it"),
-        kind if !kind.is_file() => refuse("it is not a regular file"),
-        _ if metadata.len() != text.len() as u64 || metadata.permissions().mode() & 0o7777 != MODE => Ok(false),
-        _ => Ok(fs::read(path)? == text.as_bytes()),
+    let Some(stat) = dir.stat(name)? else { return Ok(None) };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(Some(stat)),
+        FileType::Directory => Err(is_directory()),
+        FileType::Symlink => refuse("it is a symbolic link; name its target, or remove it"),
+        _ => refuse("it is not a regular file"),
     }
 }
 
-/// A new file in `dir` that neither another process nor an engine takes for a spec.
-fn create_beside(dir: &Utf8Path, name: &str) -> io::Result<(Utf8PathBuf, File)> {
-    let mut attempt = 0;
-    loop {
-        let path = dir.join(format!(".{name}.{}.{attempt}.tmp", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path) {
-            Ok(file) => return Ok((path, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < ATTEMPTS => attempt += 1,
-            Err(error) => return Err(error),
-        }
-    }
+fn is_directory() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is a directory; name a file in it")
 }
 
-fn fill(mut file: File, text: &str) -> io::Result<()> {
-    // The umask may have taken bits from the mode.
-    file.set_permissions(fs::Permissions::from_mode(MODE))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// Whether a file has this text already, and is one of ours by its owner and mode.
+fn has_text(dir: &Dir, name: &OsStr, stat: &Stat, text: &str) -> io::Result<bool> {
+    let is_ours = stat.st_uid == rustix::process::geteuid().as_raw() && Mode::from_raw_mode(stat.st_mode) == MODE;
+    if !is_ours || u64::try_from(stat.st_size).ok() != u64::try_from(text.len()).ok() {
+        return Ok(false);
+    }
+    Ok(open::all(dir.file(name)?, text.len()).is_ok_and(|bytes| bytes == text.as_bytes()))
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "lays out files, and looks at them")]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
     use super::*;
+
+    /// As numbers.
+    const BITS: u32 = 0o644;
 
     fn in_temp_dir(test: impl FnOnce(&Utf8Path)) {
         let dir = tempfile::tempdir().unwrap();
@@ -139,14 +149,13 @@ mod tests {
             let path = dir.join("a/b/nvidia.yaml");
             assert_eq!(write(&path, "text").unwrap(), Written::New);
             assert_eq!(fs::read_to_string(&path).unwrap(), "text");
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, MODE);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, BITS);
             assert_eq!(names(&dir.join("a/b")), ["nvidia.yaml"]);
         });
     }
 
     #[test]
     fn the_same_text_is_not_written_again() {
-        use std::os::unix::fs::MetadataExt;
         in_temp_dir(|dir| {
             let path = dir.join("nvidia.yaml");
             write(&path, "text").unwrap();
@@ -165,7 +174,7 @@ mod tests {
             write(&path, "text").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(write(&path, "text").unwrap(), Written::New);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, MODE);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, BITS);
         });
     }
 
@@ -174,7 +183,7 @@ mod tests {
         in_temp_dir(|dir| {
             fs::create_dir(dir.join("sub")).unwrap();
             fs::write(dir.join("target"), "kept").unwrap();
-            std::os::unix::fs::symlink("target", dir.join("link")).unwrap();
+            symlink("target", dir.join("link")).unwrap();
             assert!(write(&dir.join("sub"), "x").unwrap_err().source.to_string().contains("is a directory"));
             assert!(write(&dir.join("link"), "x").unwrap_err().source.to_string().contains("is a symbolic link"));
             assert_eq!(fs::read_to_string(dir.join("target")).unwrap(), "kept");

@@ -47,7 +47,7 @@ impl Report {
         let shown = self.problems.iter().filter(|problem| !voice.quiet || problem.severity == Severity::Error);
         let mut out: String = shown.map(|problem| paint.problem(problem)).collect();
         if !voice.quiet && !self.message.is_empty() {
-            out += &format!("{}\n", self.message);
+            out += &format!("{}\n", printable(&self.message));
         }
         out
     }

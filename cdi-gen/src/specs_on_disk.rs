@@ -1,12 +1,13 @@
 //! `cdi-gen list`: the devices that spec files on disk define. I/O.
-#![expect(clippy::disallowed_methods, reason = "reads spec directories")]
 
 use std::collections::BTreeMap;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::open;
+use cdi_files::trust::{self, Trust};
 use cdi_gen::Problem;
-use cdi_specs::{Format, Spec};
+use cdi_specs::{Format, ParseError, Spec};
 
 use crate::generate::join;
 use crate::print;
@@ -30,6 +31,10 @@ pub fn list(dirs: &[Utf8PathBuf], voice: Voice) -> anyhow::Result<u8> {
 fn read_dir(dir: &Utf8Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Utf8PathBuf> {
     let mut defined: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
     for path in spec_files(dir, problems) {
+        if let Some(who) = untrusted(&path) {
+            problems.push(Problem::error("untrusted", format!("{path}: left out, since {who}")));
+            continue;
+        }
         match read_spec(&path) {
             Ok(spec) => {
                 for device in &spec.devices {
@@ -59,7 +64,7 @@ fn spec_files(dir: &Utf8Path, problems: &mut Vec<Problem>) -> Vec<Utf8PathBuf> {
     };
     let paths = entries.filter_map(Result::ok).map(camino::Utf8DirEntry::into_path);
     let mut paths: Vec<_> =
-        paths.filter(|path| path.extension().and_then(Format::from_extension).is_some() && path.is_file()).collect();
+        paths.filter(|path| path.extension().and_then(Format::from_extension).is_some() && !path.is_dir()).collect();
     paths.sort();
     paths
 }
@@ -69,8 +74,23 @@ pub fn format_of(path: &Utf8Path) -> Format {
     path.extension().and_then(Format::from_extension).unwrap_or_default()
 }
 
+/// Who but root may change what root would read.
+fn untrusted(path: &Utf8Path) -> Option<String> {
+    (Trust::of_this_process() == Trust::RootOnly).then(|| trust::who_may_change(path.as_std_path())).flatten()
+}
+
+/// Why a file is no spec, without a word of it: it may be another file than its name says.
+pub fn no_spec(error: &ParseError) -> String {
+    let place = match (error.line, error.column) {
+        (Some(line), Some(column)) => format!(" (line {line}, column {column})"),
+        (Some(line), None) => format!(" (line {line})"),
+        (None, _) => String::new(),
+    };
+    format!("it is no CDI spec{place}; cdi-apply validate says more")
+}
+
 fn read_spec(path: &Utf8Path) -> anyhow::Result<Spec> {
-    let spec = cdi_specs::parse(&std::fs::read(path)?, format_of(path))?;
+    let spec = cdi_specs::parse(&open::read(path.as_std_path(), cdi_specs::MAX_TEXT_BYTES)?, format_of(path))?;
     let violations = cdi_specs::validate(&spec);
     anyhow::ensure!(violations.is_empty(), "{}", join(&violations));
     Ok(spec)

@@ -1,9 +1,12 @@
 //! `cdi-gen check`, `diff`, `refresh` and `remove`: a spec on disk in the course of time. I/O.
-#![expect(clippy::disallowed_methods, reason = "reads and removes the spec on disk")]
 
+use std::fs::File;
 use std::io;
 
+use anyhow::Context;
 use camino::Utf8Path;
+use cdi_files::dir::{Dir, Missing};
+use cdi_files::{lock, open};
 use cdi_gen::difference::{self, Change};
 use cdi_gen::facts::driver::DriverFacts;
 use cdi_gen::facts::{devices, driver};
@@ -21,20 +24,31 @@ use crate::{EXIT_FOREIGN, EXIT_MISSING, EXIT_NO_DRIVER, EXIT_STALE, open_host, p
 /// A spec on disk.
 struct OnDisk {
     ours: bool,
+    /// Whether nothing but this program can have made it.
+    removable: bool,
     /// The spec, or what is wrong with the file.
     spec: Result<Spec, String>,
 }
 
-/// The file at a path; `None` if there is none.
+/// The file at a path; `None` if there is none. A link is none of ours, and in a directory of others it leads anywhere.
 fn read(path: &Utf8Path) -> anyhow::Result<Option<OnDisk>> {
-    let bytes = match std::fs::read(path) {
+    let read = || {
+        let dir = Dir::open(directory_of(path).as_std_path(), Missing::Error)?;
+        open::all(dir.file(path.file_name().unwrap_or(".").as_ref())?, cdi_specs::MAX_TEXT_BYTES)
+    };
+    let bytes = match read() {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {path}"))),
     };
     let format = specs_on_disk::format_of(path);
-    let spec = cdi_specs::parse(&bytes, format).map_err(|error| error.to_string());
-    Ok(Some(OnDisk { ours: ownership::is_ours(&bytes, format), spec }))
+    let spec = cdi_specs::parse(&bytes, format).map_err(|error| specs_on_disk::no_spec(&error));
+    let removable = ownership::is_generated(&bytes, format);
+    Ok(Some(OnDisk { ours: ownership::is_ours(&bytes, format), removable, spec }))
+}
+
+fn directory_of(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into())
 }
 
 /// What is to say about the file at a path.
@@ -148,6 +162,9 @@ pub fn refresh(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
     }
     if let Attempt { made: Err(GenerateError::Inventory(InventoryError::NoDriver(_))), .. } = &attempt {
         return match on_disk {
+            Some(on_disk) if !on_disk.removable => {
+                done("foreign", format!("{path}: left as it is, since it is no spec of cdi-gen's (remove it)"))
+            }
             Some(_) => {
                 remove_file(&path)?;
                 done("removed", format!("{path}: removed, no NVIDIA driver runs here"))
@@ -182,7 +199,7 @@ pub fn remove(arguments: &Remove, voice: Voice) -> anyhow::Result<u8> {
         Ok(code)
     };
     let Some(on_disk) = read(path)? else { return tell(0, "missing", "there is no spec") };
-    if !on_disk.ours {
+    if !on_disk.removable {
         return tell(EXIT_FOREIGN, "foreign", "kept, since cdi-gen did not write it");
     }
     let host = open_host(&arguments.roots, Tree::new)?;
@@ -194,7 +211,11 @@ pub fn remove(arguments: &Remove, voice: Voice) -> anyhow::Result<u8> {
 }
 
 fn remove_file(path: &Utf8Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(path) {
+    let remove = || {
+        let dir = Dir::open(directory_of(path).as_std_path(), Missing::Error)?;
+        dir.remove(path.file_name().unwrap_or(".").as_ref())
+    };
+    match remove() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(anyhow::Error::new(error).context(format!("cannot remove {path}")))
         }
@@ -205,21 +226,16 @@ fn remove_file(path: &Utf8Path) -> anyhow::Result<()> {
 /// A refresh's turn. One runs and one waits; who comes while one waits has nothing to add, since that one will see all
 /// that has changed until it begins.
 struct Turn {
-    _running: std::fs::File,
+    _running: File,
 }
 
 impl Turn {
     fn take(path: &Utf8Path) -> anyhow::Result<Option<Self>> {
-        let dir = path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into());
-        let lock = |name: &str| -> anyhow::Result<std::fs::File> {
-            let path = dir.join(name);
-            let mut options = std::fs::OpenOptions::new();
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let opened = options.write(true).create(true).truncate(false).open(&path);
-            opened.map_err(|error| anyhow::Error::new(error).context(format!("cannot open {path}")))
-        };
-        cdi_gen::output::make_dirs(dir)
-            .map_err(|error| anyhow::Error::new(error).context(format!("cannot make {dir}")))?;
+        let at = directory_of(path);
+        let dir =
+            Dir::open(at.as_std_path(), Missing::MakeForEverybody).with_context(|| format!("cannot make {at}"))?;
+        let lock =
+            |name: &str| lock::open(&dir, name.as_ref()).with_context(|| format!("cannot lock {}", at.join(name)));
         let (running, waiting) = (lock(".cdi-gen.running")?, lock(".cdi-gen.waiting")?);
         if rustix::fs::flock(&running, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return Ok(Some(Self { _running: running }));

@@ -8,11 +8,13 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{LaidOut, Ran};
+use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 
 /// A host and its spec.
@@ -213,5 +215,148 @@ fn any_number_at_once() {
     assert_eq!(said.iter().filter(|line| line.contains(": written")).count(), 1, "{said:?}");
     let names: Vec<_> = fs::read_dir(home.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "the spec and two locks: {names:?}");
+    home.run("check").exits(0);
+}
+
+/// More than any of these takes; what waits for ever is ended then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+}
+
+/// A run that must end by itself; one that does not has no exit code.
+fn ends(mut command: Command) -> Ran {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+impl Home {
+    fn ends(&self, words: &str) -> Ran {
+        let mut words: Vec<&str> = words.split(' ').collect();
+        let spec = self.spec();
+        words.extend(["--output", spec.to_str().unwrap()]);
+        ends(self.host.command(&words))
+    }
+}
+
+#[test]
+fn a_lock_that_is_a_link_makes_nothing_elsewhere_and_a_fifo_is_told_at_once() {
+    for name in [".cdi-gen.running", ".cdi-gen.waiting"] {
+        let home = Home::new("ubuntu-deb");
+        let (lock, elsewhere) = (home.dir.path().join(name), home.host.scratch("elsewhere"));
+        let refused = |words: &str| {
+            let ran = home.ends("refresh").exits(1).says(&format!("cannot lock {}: {words}", lock.display()));
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        };
+        symlink(&elsewhere, &lock).unwrap();
+        refused("it is a symbolic link (remove it)");
+        assert!(!elsewhere.exists());
+        fs::remove_file(&lock).unwrap();
+        fifo(&lock);
+        refused("it is no regular file (remove it)");
+        fs::remove_file(&lock).unwrap();
+        home.ends("refresh").exits(0);
+        assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o7777, 0o600, "who can open it can hold it");
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).unwrap();
+        refused("others can open it, and so hold the lock (remove it)");
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
+        if chown(&lock, Some(1000), None).is_ok() {
+            refused("it belongs to user 1000 (remove it)");
+        }
+    }
+}
+
+#[test]
+fn a_spec_that_is_no_regular_file_is_told_at_once_by_all() {
+    let home = Home::new("ubuntu-deb");
+    fifo(&home.spec());
+    let commands = ["check", "diff", "refresh", "remove --force", "generate --if-stale"];
+    for command in commands {
+        let ran = home.ends(command).exits(1).says("nvidia.yaml: it is no regular file");
+        assert_eq!(ran.stderr.lines().count(), 1, "{command}: {}", ran.stderr);
+    }
+    fs::remove_file(home.spec()).unwrap();
+    // More bytes than the memory has, and none on the disk.
+    fs::File::create(home.spec()).unwrap().set_len(3 << 30).unwrap();
+    for command in commands {
+        home.ends(command).exits(1).says("nvidia.yaml: it is longer than 16777216 bytes");
+    }
+    ends(home.host.command(&["check", "--output", "/dev/zero"])).exits(1).says("/dev/zero: it is no regular file");
+}
+
+#[test]
+fn a_link_in_a_specs_place_shows_no_word_of_what_it_leads_to() {
+    let home = Home::new("ubuntu-deb");
+    let secret = home.host.scratch("shadow");
+    fs::write(&secret, "root:$6$canary:19000::::::\n").unwrap();
+    symlink(&secret, home.spec()).unwrap();
+    for command in ["check", "diff", "refresh", "remove --force", "generate --if-stale"] {
+        let ran = home.ends(command).exits(1).says("nvidia.yaml: it is a symbolic link");
+        assert!(!format!("{ran:?}").contains("canary"), "{command}: {ran:?}");
+    }
+    // Another name of the same file is no link.
+    fs::remove_file(home.spec()).unwrap();
+    fs::hard_link(&secret, home.spec()).unwrap();
+    for (command, code) in [("check", 7), ("diff", 1), ("remove --force", 7), ("generate --if-stale", 0)] {
+        let ran = home.ends(command).exits(code);
+        assert!(!format!("{ran:?}").contains("canary"), "{command}: {ran:?}");
+    }
+}
+
+/// A vendor copied a file of ours, with its first line, and made it theirs.
+#[test]
+fn nothing_is_removed_for_its_first_line_alone() {
+    let home = Home::fresh("ubuntu-deb");
+    let mark = home.text().lines().next().unwrap().to_owned();
+    let ending = "devices: [{name: a, containerEdits: {env: [A=b]}}]\n";
+    for theirs in [
+        format!("{mark}\ncdiVersion: 0.5.0\nkind: amd.com/gpu\n{ending}"),
+        format!("{mark}\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\n{ending}"),
+        format!("{mark}\nnotes, and no spec\n"),
+        format!("{mark}\n"),
+    ] {
+        fs::write(home.spec(), &theirs).unwrap();
+        home.run("remove --force").exits(7).says("kept, since cdi-gen did not write it");
+        assert_eq!(home.text(), theirs);
+    }
+    for kind in ["--vendor acme.com --class x", "--hooks always --hook-path /usr/bin/cdi-hook", "--device-id none"] {
+        fs::remove_file(home.spec()).unwrap();
+        let words: Vec<&str> = kind.split(' ').collect();
+        home.host.run(&[&["generate", "--output", home.spec().to_str().unwrap()][..], &words].concat()).exits(0);
+        home.run("remove --force").exits(0).says("removed");
+        fs::write(home.spec(), "").unwrap();
+    }
+}
+
+#[test]
+fn no_line_of_a_difference_is_another_ones_to_write() {
+    let home = Home::fresh("ubuntu-deb");
+    let forged = "\"NVIDIA_VISIBLE_DEVICES=void\\n+ mount /forged (ro)\\e[2K\"";
+    let text = home.text().replace("NVIDIA_VISIBLE_DEVICES=void", forged);
+    assert_ne!(text, home.text());
+    fs::write(home.spec(), text).unwrap();
+    let ran = home.run("diff").exits(5);
+    assert!(!ran.stdout.contains(char::from(27)) && !ran.stdout.contains("\n+ mount /forged"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("void\\n+ mount /forged (ro)\\u{1b}[2K\n"), "{}", ran.stdout);
+}
+
+/// In a directory of somebody else's nothing is trusted, and nothing outside is touched.
+#[test]
+fn a_spec_in_a_directory_of_others_is_written_with_a_warning() {
+    let home = Home::new("ubuntu-deb");
+    if chown(home.dir.path(), Some(1000), Some(1000)).is_err() {
+        return println!("skipped: only root gives directories away");
+    }
+    home.run("refresh").exits(0).says("user 1000 can change").says("engines that run as root take no spec from there");
     home.run("check").exits(0);
 }

@@ -25,6 +25,9 @@ use crate::problem::Problem;
 use crate::tree::Node;
 use crate::version::DriverVersion;
 
+/// The variable of every spec, and its value.
+pub const LEGACY_RUNTIME_OFF: (&str, &str) = ("NVIDIA_VISIBLE_DEVICES", "void");
+
 /// The plan of one host.
 #[derive(Clone, Debug, Serialize)]
 pub struct EditPlan {
@@ -191,7 +194,7 @@ pub fn build(
 /// driver to the one that CDI gave.
 fn legacy_runtime_off() -> PlannedEdit {
     PlannedEdit {
-        edit: Edit::Env { name: "NVIDIA_VISIBLE_DEVICES".into(), value: "void".into() },
+        edit: Edit::Env { name: LEGACY_RUNTIME_OFF.0.into(), value: LEGACY_RUNTIME_OFF.1.into() },
         capability: Capabilities::ALWAYS,
         reason: "keeps nvidia-container-runtime from injecting again".into(),
     }
