@@ -50,7 +50,7 @@ pub fn run(arguments: &Doctor, voice: Voice) -> anyhow::Result<u8> {
     let checkup = examine(arguments)?;
     let findings = diagnose::diagnose(&checkup);
     if let Some(path) = &arguments.report {
-        output::write(path, &page::html(&checkup, &findings))?;
+        output::write_by_umask(path, &page::html(&checkup, &findings))?;
     }
     if voice.json {
         print(&cdi_gen::show::json(&serde_json::json!({"findings": findings, "checkup": checkup}))?)?;

@@ -11,11 +11,12 @@ mod settings;
 mod specs_on_disk;
 mod upkeep;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::{limited, open};
 use cdi_specs::Format;
 use clap::{Arg, CommandFactory, FromArgMatches};
 
@@ -236,18 +237,16 @@ fn run_capture(arguments: &Capture) -> anyhow::Result<u8> {
     let host = open_host(&arguments.roots, Tree::recording)?;
     facts::read(&host, &hints(&arguments.roots), &NvmlQuery { policy: NvmlPolicy::Never, ..NvmlQuery::default() });
     let text = capture::text(&host.system, &arguments.title, arguments.keep_ids);
-    deliver(arguments.output.as_deref(), &text)?;
+    match &arguments.output {
+        Some(path) => output::write_by_umask(path, &text)?,
+        None => print(&text)?,
+    }
     Ok(0)
 }
 
 fn run_transform(what: &Transform) -> anyhow::Result<u8> {
     let Transform::Root { from, to, input, output, relative_to } = what;
-    let mut bytes = Vec::new();
-    if input == "-" {
-        io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
-    } else {
-        bytes = std::fs::read(input).with_context(|| format!("cannot read {input}"))?;
-    }
+    let bytes = transform_input(input).with_context(|| format!("cannot read {input}"))?;
     let looks_like = if bytes.trim_ascii_start().starts_with(b"{") { Format::Json } else { Format::Yaml };
     let format = if input.extension() == Some("json") { Format::Json } else { looks_like };
     let mut spec = cdi_specs::parse(&bytes, format).with_context(|| format!("cannot read {input}"))?;
@@ -256,9 +255,21 @@ fn run_transform(what: &Transform) -> anyhow::Result<u8> {
         RelativeTo::Container => transform::Side::Container,
     };
     transform::root(&mut spec, from, to, side);
+    let broken = cdi_specs::validate(&spec).into_iter().filter(|violation| violation.enforced).collect::<Vec<_>>();
+    anyhow::ensure!(broken.is_empty(), "{input}: the spec would be invalid: {}", generate::join(&broken));
     let format = output.as_ref().map_or(format, |path| specs_on_disk::format_of(path));
     deliver(output.as_deref(), &cdi_specs::to_text(&spec, format))?;
     Ok(0)
+}
+
+/// No more of a file than a spec may have.
+fn transform_input(input: &Utf8Path) -> io::Result<Vec<u8>> {
+    const LIMIT: usize = cdi_specs::MAX_TEXT_BYTES;
+    if input != "-" {
+        return open::read(input.as_std_path(), LIMIT);
+    }
+    let bytes = limited::read(io::stdin().lock(), LIMIT)?;
+    if bytes.len() > LIMIT { Err(io::Error::other(format!("it is longer than {LIMIT} bytes"))) } else { Ok(bytes) }
 }
 
 #[cfg(feature = "nvml")]

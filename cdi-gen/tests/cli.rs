@@ -475,3 +475,80 @@ fn a_spec_for_each_generation_of_engines() {
         .exits(2)
         .says("takes CDI 0.6.0, and cannot be said in 0.5.0");
 }
+
+#[test]
+fn what_is_printed_for_others_to_read_is_for_whom_the_umask_says() {
+    let host = sample();
+    for (umask, mode) in [("077", 0o600), ("022", 0o644)] {
+        let (capture, page) = (host.scratch(&format!("new{umask}/host.tree")), host.scratch(&format!("{umask}.html")));
+        let commands = [&["capture", "--output", capture.as_str()][..], &["doctor", "--report", page.as_str()]];
+        for command in commands {
+            let program = host.command(command);
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+            Ran::new(shell.arg(program.get_program()).args(program.get_args()));
+        }
+        for path in [&capture, &page] {
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o7777, mode, "{path}");
+        }
+        let dir = std::fs::metadata(capture.parent().unwrap()).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(dir, mode | (mode & 0o444) >> 2, "directories likewise");
+    }
+}
+
+#[test]
+fn list_waits_for_no_fifo_and_reads_nothing_for_ever() {
+    let host = sample();
+    let dir = host.scratch("specs");
+    host.run(&["generate", "--hooks", "none", "--output", dir.join("a.yaml").as_str()]).exits(0);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.join("b.yaml").as_std_path(),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    std::fs::File::create(dir.join("c.json")).unwrap().set_len(3 << 30).unwrap();
+    symlink("/dev/zero", dir.join("d.yaml")).unwrap();
+    let list = || Ran::new(cdi_gen().args(["list", "--spec-dir", dir.as_str()]));
+    let ran = list().exits(1).says("b.yaml: it is no regular file").says("c.json: it is longer than");
+    let ran = ran.says("d.yaml: ");
+    assert!(ran.stdout.contains("nvidia.com/gpu=0\n"), "{ran:?}");
+}
+
+/// Who else may write in a spec directory may not have root read what they cannot.
+#[test]
+fn list_leaves_out_what_others_put_into_a_spec_directory() {
+    let host = sample();
+    let (dir, secret) = (host.scratch("specs"), host.scratch("shadow"));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(&secret, "root:canary:1:\n").unwrap();
+    symlink(&secret, dir.join("a.yaml")).unwrap();
+    if std::os::unix::fs::chown(&dir, Some(1000), None).is_err() {
+        return println!("skipped: only root gives directories away");
+    }
+    let ran = Ran::new(cdi_gen().args(["list", "--spec-dir", dir.as_str()])).exits(1);
+    let ran = ran.says("a.yaml: left out, since user 1000 can change");
+    assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+}
+
+#[test]
+fn transform_reads_and_writes_specs_alone() {
+    let host = sample();
+    let input = host.scratch("input.json");
+    let run =
+        |path: &str| Ran::new(cdi_gen().args(["transform", "root", "--from", "/a", "--to", "/b", "--input", path]));
+    for name in ["-x", "a/b", "a b", ""] {
+        let edits = r#""containerEdits":{"env":["A=b"]}"#;
+        let spec = format!(r#"{{"cdiVersion":"0.5.0","kind":"a.b/c","devices":[{{"name":"{name}",{edits}}}]}}"#);
+        std::fs::write(&input, spec).unwrap();
+        assert_eq!(run(input.as_str()).exits(1).says("the spec would be invalid").stdout, "", "{name}");
+    }
+    std::fs::File::create(&input).unwrap().set_len(3 << 30).unwrap();
+    run(input.as_str()).exits(1).says("it is longer than");
+    run("/dev/zero").exits(1).says("it is no regular file");
+    let mut endless = cdi_gen();
+    endless.args(["transform", "root", "--from", "/a", "--to", "/b"]).stdin(std::fs::File::open("/dev/zero").unwrap());
+    Ran::new(&mut endless).exits(1).says("it is longer than");
+}
