@@ -140,11 +140,14 @@ fn hooks(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow::Result<Ho
     if arguments.hooks == HookMode::None || disabled(arguments).len() == HOOK_NAMES.len() {
         return Ok(Hooks::None);
     }
-    match hook_binary(arguments) {
+    match hook_binary(arguments, problems) {
         Some(path) => {
             if !hook_path::is_executable(&path) {
                 let message = format!("the hook {path} is not there; containers will not start without it");
                 problems.push(Problem::warning("no-hook", message).hint("install it, or pass --hooks none"));
+            } else if let Some(who) = hook_path::untrusted(&path) {
+                let message = format!("the hook {path} is run by root's engines, and {who}");
+                problems.push(Problem::warning("untrusted", message).hint("install it where root alone may write"));
             }
             Ok(Hooks::With { path, disabled: disabled(arguments) })
         }
@@ -162,11 +165,13 @@ fn hooks(arguments: &Generate, problems: &mut Vec<Problem>) -> anyhow::Result<Ho
 }
 
 /// A relative hook path means nothing to an engine.
-fn hook_binary(arguments: &Generate) -> Option<Utf8PathBuf> {
-    match &arguments.hook_path {
-        Some(path) if path.is_absolute() => Some(path.clone()),
-        _ => hook_path::find(),
+fn hook_binary(arguments: &Generate, problems: &mut Vec<Problem>) -> Option<Utf8PathBuf> {
+    if let Some(path) = arguments.hook_path.as_ref().filter(|path| path.is_absolute()) {
+        return Some(path.clone());
     }
+    let search = hook_path::search(cdi_specs::HOOK_NAME);
+    problems.extend(search.passed_over);
+    search.found
 }
 
 /// Steps left out: `--enable-hook` beats `--disable-hook`, which may say `all`.

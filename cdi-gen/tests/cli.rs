@@ -325,6 +325,39 @@ fn hooks_are_used_where_the_hook_is() {
     assert!(!ran.stdout.contains("hooks:"));
 }
 
+/// The path of a hook stands in a spec that root's engines run.
+#[test]
+fn a_hook_that_others_may_change_is_passed_over_with_a_line_that_names_it() {
+    let host = sample();
+    let alone = host.scratch("cdi-gen");
+    std::fs::copy(env!("CARGO_BIN_EXE_cdi-gen"), &alone).unwrap();
+    let dirs = ["theirs", "wide", "ours"].map(|name| host.scratch(name));
+    for dir in &dirs {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::copy("/bin/true", dir.join("cdi-hook")).unwrap();
+    }
+    let [theirs, wide, ours] = &dirs;
+    std::fs::set_permissions(wide, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let run = |path: &str, more: &[&str]| {
+        let mut command = Command::new(&alone);
+        command.args(host.command(&["generate"]).get_args()).args(more).env_clear().env("PATH", path).current_dir(ours);
+        Ran::new(&mut command).exits(0)
+    };
+    let ran = run(&format!(":.:{ours}"), &[]).says("warning  ./cdi-hook is passed over: its directory stands in PATH");
+    assert!(ran.stdout.contains(&format!("path: {ours}/cdi-hook\n")));
+    if std::os::unix::fs::chown(theirs, Some(1000), None).is_err() {
+        return println!("skipped: only root gives directories away");
+    }
+    let ran = run(&format!("{theirs}:{wide}:{ours}"), &[])
+        .says(&format!("warning  {theirs}/cdi-hook is passed over: user 1000 can change {theirs}"))
+        .says(&format!("warning  {wide}/cdi-hook is passed over: everybody can change {wide}"));
+    assert!(ran.stdout.contains(&format!("path: {ours}/cdi-hook\n")), "{}", ran.stderr);
+    run(theirs.as_str(), &[]).says("theirs/cdi-hook is passed over").says("no hook binary is installed");
+    let named = theirs.join("cdi-hook");
+    let ran = run("/nowhere", &["--hook-path", named.as_str()]);
+    ran.says(&format!("the hook {named} is run by root's engines, and user 1000 can change"));
+}
+
 #[test]
 fn the_containers_library_directory_can_be_chosen() {
     let hook = ["--hook-path", "/usr/bin/cdi-hook"];
