@@ -333,6 +333,9 @@ pub struct Doctor {
     /// Write all of it as a page for a browser, with a picture of what containers get
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<Utf8PathBuf>,
+    /// Keep the GPUs' UUIDs in the page
+    #[arg(long, requires = "report")]
+    pub keep_ids: bool,
 }
 
 /// `create-device-nodes` and `create-dev-char-symlinks`.

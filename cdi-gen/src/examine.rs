@@ -18,7 +18,7 @@ use cdi_gen::plan::PlanOptions;
 use cdi_gen::targets::{self, Release, Target};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::tree::Kind;
-use cdi_gen::{Host, Problem, Severity, Tree, freshness, hook_path, output, ownership, wanted_nodes};
+use cdi_gen::{Host, Problem, Severity, Tree, capture, freshness, hook_path, output, ownership, wanted_nodes};
 use cdi_specs::{Format, QualifiedName, Spec};
 use rustix::fs::Access;
 
@@ -50,7 +50,8 @@ pub fn run(arguments: &Doctor, voice: Voice) -> anyhow::Result<u8> {
     let checkup = examine(arguments)?;
     let findings = diagnose::diagnose(&checkup);
     if let Some(path) = &arguments.report {
-        output::write_by_umask(path, &page::html(&checkup, &findings))?;
+        let page = page::html(&checkup, &findings);
+        output::write_by_umask(path, &if arguments.keep_ids { page } else { capture::without_ids(&page) })?;
     }
     if voice.json {
         print(&cdi_gen::show::json(&serde_json::json!({"findings": findings, "checkup": checkup}))?)?;

@@ -472,6 +472,44 @@ fn a_capture_has_no_uuid() {
     assert!(text.contains("GPU UUID: \\t GPU-00000000-0000-0000-0000-000000000001\\n"), "{text}");
 }
 
+/// A capture is sent to strangers.
+#[test]
+fn a_capture_shows_no_file_that_the_loaders_configuration_only_names() {
+    let host = sample();
+    std::fs::write(host.path("/etc/shadow"), "root:$6$canary:1:\n/opt/canary\n").unwrap();
+    std::fs::set_permissions(host.path("/etc/shadow"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::create_dir_all(host.path("/root")).unwrap();
+    std::fs::set_permissions(host.path("/root"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(host.path("/root/notes"), "/opt/canary\n").unwrap();
+    std::fs::write(host.path("/etc/notes"), "canary\n# canary\n/opt/mine # canary\nhwcap 1 canary\n").unwrap();
+    std::fs::write(host.path("/etc/keys.json"), "{\"token\": \"canary\"}").unwrap();
+    let conf = host.path("/etc/ld.so.conf");
+    std::fs::write(&conf, "include /etc/shadow /etc/notes /root/notes keys.json\n").unwrap();
+    let version = host.path("/proc/driver/nvidia/version");
+    let built =
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.107.02  Release Build  (canary@canary.com)\n";
+    std::fs::write(&version, built).unwrap();
+    let text = host.run(&["capture", "--keep-ids"]).exits(0).stdout;
+    assert!(!text.contains("canary"), "{}", text.lines().filter(|line| line.contains("canary")).collect::<String>());
+    assert!(text.contains("file /etc/ld.so.conf include /etc/shadow\\ninclude /etc/notes\\n"), "{text}");
+    assert!(text.contains("file /etc/notes /opt/mine\\n\n") && text.contains("file /etc/shadow present\n"), "{text}");
+    assert!(text.contains("Release Build  (builder@host)\\n"), "{text}");
+}
+
+#[test]
+fn no_name_of_a_file_breaks_the_format_of_a_capture() {
+    let host = sample();
+    let odd = "a\u{c}b\u{b}\u{1b}\u{85}\u{7f} c\\.conf";
+    std::fs::write(host.path("/etc/ld.so.conf.d").join(odd), "/opt/x\n").unwrap();
+    std::fs::write(host.path("/etc/ld.so.conf"), "include ld.so.conf.d/*.conf\n").unwrap();
+    let text = host.run(&["capture"]).exits(0).stdout;
+    assert!(text.chars().all(|character| character == '\n' || !character.is_control()), "{text}");
+    let tree = testdata::HostTree::parse(&text).unwrap();
+    let path = format!("/etc/ld.so.conf.d/{odd}");
+    assert!(tree.entries().iter().any(|entry| entry.path() == path), "{text}");
+    assert_eq!(testdata::HostTree::parse(&tree.to_string()).unwrap(), tree);
+}
+
 #[test]
 fn a_bad_device_list_or_root_is_named() {
     let host = sample();
@@ -527,6 +565,21 @@ fn what_is_printed_for_others_to_read_is_for_whom_the_umask_says() {
         let dir = std::fs::metadata(capture.parent().unwrap()).unwrap().permissions().mode() & 0o7777;
         assert_eq!(dir, mode | (mode & 0o444) >> 2, "directories likewise");
     }
+}
+
+#[test]
+fn a_report_has_no_uuid_unless_it_is_asked_for() {
+    let host = sample();
+    let page = host.scratch("page.html");
+    let uuid = "GPU-fa4e0100-0000-4000-8000-000001000101";
+    let shows = |more: &[&str]| {
+        host.run(&[&["doctor", "--report", page.as_str()], more].concat());
+        let page = std::fs::read_to_string(&page).unwrap();
+        (page.contains(uuid), page.contains("GPU-00000000-0000-0000-0000-000000000001"))
+    };
+    assert_eq!(shows(&[]), (false, true));
+    assert_eq!(shows(&["--keep-ids"]), (true, false));
+    Ran::new(cdi_gen().args(["doctor", "--keep-ids"])).exits(2);
 }
 
 #[test]

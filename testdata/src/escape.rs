@@ -34,12 +34,12 @@ pub(crate) fn content(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| if *byte == b' ' { " ".to_owned() } else { escape(*byte) }).collect()
 }
 
-/// A path, name or link target as text without whitespace.
+/// A path, name or link target as text without whitespace and control characters.
 pub(crate) fn word(text: &str) -> String {
-    let octal = |byte: u8| format!("\\{byte:03o}");
-    let one = |c: char| match u8::try_from(c) {
-        Ok(byte) if byte == b'\\' || byte.is_ascii_whitespace() => octal(byte),
-        _ => c.to_string(),
+    let is_odd = |c: char| c == '\\' || c.is_ascii_whitespace() || c.is_control();
+    let one = |c: char| match is_odd(c) {
+        true => c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect(),
+        false => c.to_string(),
     };
     text.chars().map(one).collect()
 }
@@ -65,6 +65,9 @@ mod tests {
         assert_eq!(unescape(&content(bytes)).as_deref(), Some(&bytes[..]));
         assert_eq!(word("a b\\é"), "a\\040b\\134é");
         assert_eq!(unescape("a\\040b\\134é"), Some("a b\\é".into()));
+        let odd = "/\u{c}\u{b}\u{1b}\u{7f}\u{85}é";
+        assert_eq!(word(odd), "/\\014\\013\\033\\177\\302\\205é");
+        assert_eq!(unescape(&word(odd)), Some(odd.into()));
     }
 
     #[test]

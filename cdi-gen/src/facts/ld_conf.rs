@@ -2,6 +2,7 @@
 //! `/etc/ld-musl-<arch>.path`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use glob::Pattern;
@@ -21,6 +22,15 @@ pub enum Line {
     Dir(Utf8PathBuf),
     /// Further files: a path whose last part may hold wildcards, relative to the including file's directory.
     Include(String),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(dir) => f.write_str(dir.as_str()),
+            Self::Include(pattern) => write!(f, "include {pattern}"),
+        }
+    }
 }
 
 /// Parses a configuration file. Comments, `hwcap` lines and anything that is no absolute path are passed over.
