@@ -58,15 +58,17 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
         return ExitCode::from(print(VERSION).map_or(EXIT_IO, |()| 0));
     }
+    let (command, refused) = settings::apply(Cli::command());
     let has_empty_variable = std::env::vars_os().any(|(_, value)| value.is_empty());
-    let command = if has_empty_variable { without_empty_variables(Cli::command()) } else { Cli::command() };
-    let command = match settings::read() {
-        Some(settings) => settings::with(command, &settings),
-        None => command,
+    let command = if has_empty_variable { without_empty_variables(command) } else { command };
+    let matches = match report::arguments(command) {
+        Ok(matches) => matches,
+        Err(code) => return code,
     };
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let voice = Voice { quiet: cli.quiet, json: cli.json };
-    match run(cli.command, voice) {
+    let refused = refused.filter(|_| settings::are_heeded_by(matches.subcommand_name()));
+    match refused.map_or_else(|| run(cli.command, voice), Err) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = if error.is::<Usage>() { EXIT_USAGE } else { EXIT_IO };

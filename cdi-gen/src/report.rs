@@ -1,11 +1,16 @@
 //! Report: what went well and what did not, on stderr; one line a problem. I/O.
 #![expect(clippy::disallowed_methods, reason = "NO_COLOR is read from the environment")]
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use cdi_gen::{Problem, Severity};
 use cdi_specs::printable;
+use clap::{ArgMatches, Command};
 use serde::Serialize;
+
+use crate::EXIT_USAGE;
 
 /// How to speak.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +19,27 @@ pub struct Voice {
     pub quiet: bool,
     /// One JSON document.
     pub json: bool,
+}
+
+/// The command line by its definition; otherwise its trouble is told, or the help that it asks for.
+///
+/// # Errors
+/// The exit code.
+pub fn arguments(mut command: Command) -> Result<ArgMatches, ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    command.try_get_matches_from_mut(&words).map_err(|error| {
+        // clap repeats an argument as it stands: it is asked once more, with all of them as they can be shown.
+        let shown = words.iter().map(|word| printable(&word.to_string_lossy()));
+        let error = command.try_get_matches_from_mut(shown).err().unwrap_or(error);
+        let text = error.render().to_string();
+        let lines: String = text.lines().map(|line| printable(line) + "\n").collect();
+        let _ = if error.use_stderr() {
+            io::stderr().write_all(lines.as_bytes())
+        } else {
+            io::stdout().write_all(lines.as_bytes())
+        };
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE))
+    })
 }
 
 /// The outcome of a command.
