@@ -107,6 +107,14 @@ pub struct Roots {
     /// Search these directories for configuration files, and no others
     #[arg(long, env = "NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS", value_delimiter = ',', value_name = "DIR")]
     pub config_search_path: Vec<Utf8PathBuf>,
+    /// Take driver files that others than root may change, too; root leaves them out otherwise
+    #[arg(
+        long,
+        env = "CDI_GEN_INSECURE_DRIVER_FILES",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub insecure_driver_files: bool,
     /// When to ask NVML, in a process of its own: only for what the kernel does not tell, and never that of another
     /// driver root; always; never
     #[arg(long, value_enum, default_value_t)]

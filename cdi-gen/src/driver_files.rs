@@ -202,6 +202,13 @@ pub fn split_name(name: &str) -> Option<(&str, &str)> {
     (!stem.is_empty()).then_some((stem, suffix))
 }
 
+/// Whether a library is the driver's by its stem: a row names it, or NVIDIA's name is in it. The version alone makes
+/// none: `libm.so.580.159.04` is another's.
+pub fn is_drivers(stem: &str) -> bool {
+    let lower = stem.to_ascii_lowercase();
+    find(stem).is_some() || ["nv", "cuda"].iter().any(|mark| lower.contains(mark))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 //! A spec names files of one driver version. After an update they are gone, or they are there and of a driver that does
 //! not run yet. Times of files say nothing: package managers set them to the day of the build.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -17,6 +17,24 @@ const TELLING: [&str; 2] = ["libcuda", "libnvidia-ml"];
 /// Drivers have had greater numbers since 2007; what is less is a version of the library's own (`libcuda.so.1.1`).
 const LEAST_BRANCH: u32 = 100;
 
+/// A file of the host that a spec names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named<'a> {
+    /// Where it is on the host.
+    pub host_path: &'a Utf8Path,
+    /// Where containers get it; a hook stays on the host.
+    pub container_path: Option<&'a Utf8Path>,
+}
+
+/// What is wrong with a file of the host that a spec names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// Nothing is there.
+    Missing,
+    /// It is another thing than the spec was made for, or not root's alone: in words.
+    Untrusted(String),
+}
+
 /// Why a spec is stale. Displays on one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stale {
@@ -24,6 +42,8 @@ pub struct Stale {
     pub driver: Option<(DriverVersion, DriverVersion)>,
     /// Host paths that are gone: files that it mounts, programs that it runs.
     pub missing: Vec<Utf8PathBuf>,
+    /// Host paths that root may no longer rely on, and why.
+    pub untrusted: Vec<(Utf8PathBuf, String)>,
     /// How many host paths it names.
     pub paths: usize,
     /// Device nodes with other numbers than it says, in words.
@@ -34,7 +54,8 @@ pub struct Stale {
 
 impl Stale {
     fn is_fresh(&self) -> bool {
-        self.driver.is_none() && self.missing.is_empty() && self.nodes.is_empty() && self.new_gpus.is_empty()
+        let has_paths = self.missing.is_empty() && self.untrusted.is_empty();
+        self.driver.is_none() && has_paths && self.nodes.is_empty() && self.new_gpus.is_empty()
     }
 }
 
@@ -45,9 +66,13 @@ impl fmt::Display for Stale {
             .missing
             .first()
             .map(|first| format!("{} of {} host paths are gone, such as {first}", self.missing.len(), self.paths));
+        let untrusted = self.untrusted.first().map(|(path, why)| {
+            let count = self.untrusted.len();
+            format!("{count} of {} host paths may not be relied on, such as {path}: {why}", self.paths)
+        });
         let nodes = self.nodes.first().cloned();
         let gpus = self.new_gpus.first().map(|first| format!("it has no device for {first}"));
-        let parts: Vec<String> = driver.chain(missing).chain(nodes).chain(gpus).collect();
+        let parts: Vec<String> = driver.chain(missing).chain(untrusted).chain(nodes).chain(gpus).collect();
         f.write_str(&parts.join(": "))
     }
 }
@@ -57,18 +82,33 @@ impl fmt::Display for Stale {
 pub fn stale(
     edits: &[&ContainerEdits],
     running: Option<&DriverVersion>,
-    exists: &dyn Fn(&Utf8Path) -> bool,
+    wrong: &dyn Fn(&Named<'_>) -> Option<Wrong>,
 ) -> Option<Stale> {
-    let stale = judge(edits, running, exists);
+    let stale = judge(edits, running, wrong);
     (!stale.is_fresh()).then_some(stale)
 }
 
-fn judge(edits: &[&ContainerEdits], running: Option<&DriverVersion>, exists: &dyn Fn(&Utf8Path) -> bool) -> Stale {
+fn judge(
+    edits: &[&ContainerEdits],
+    running: Option<&DriverVersion>,
+    wrong: &dyn Fn(&Named<'_>) -> Option<Wrong>,
+) -> Stale {
     let made_for = edits.iter().find_map(|edits| driver_version(edits));
     let driver = made_for.zip(running.cloned()).filter(|(spec, running)| spec != running);
-    let paths: BTreeSet<&Utf8Path> = edits.iter().flat_map(|edits| host_paths(edits)).collect();
-    let missing = paths.iter().filter(|path| !exists(path)).map(|path| (*path).to_owned()).collect();
-    Stale { driver, missing, paths: paths.len(), ..Stale::default() }
+    // A library has a name for each of its mounts.
+    let mut files: BTreeMap<&Utf8Path, Named<'_>> = BTreeMap::new();
+    for named in edits.iter().flat_map(|edits| named_files(edits)) {
+        files.entry(named.host_path).or_insert(named);
+    }
+    let mut stale = Stale { driver, paths: files.len(), ..Stale::default() };
+    for named in files.values() {
+        match wrong(named) {
+            None => {}
+            Some(Wrong::Missing) => stale.missing.push(named.host_path.to_owned()),
+            Some(Wrong::Untrusted(why)) => stale.untrusted.push((named.host_path.to_owned(), why)),
+        }
+    }
+    stale
 }
 
 /// Why a whole spec is stale. `node` tells the numbers of a host's device node, `gpus` the nodes that GPUs have there;
@@ -76,17 +116,17 @@ fn judge(edits: &[&ContainerEdits], running: Option<&DriverVersion>, exists: &dy
 pub fn stale_spec(
     spec: &Spec,
     running: Option<&DriverVersion>,
-    exists: &dyn Fn(&Utf8Path) -> bool,
+    wrong: &dyn Fn(&Named<'_>) -> Option<Wrong>,
     node: &dyn Fn(&Utf8Path) -> Option<(u32, u32)>,
     gpus: &[Utf8PathBuf],
 ) -> Option<Stale> {
     let edits = all_edits(spec);
     let nodes: BTreeMap<&str, &DeviceNode> =
         edits.iter().flat_map(|edits| &edits.device_nodes).map(|node| (host_path(node), node)).collect();
-    let wrong =
+    let others =
         nodes.iter().filter_map(|(path, planned)| wrong_node(path, planned, node(Utf8Path::new(path)))).collect();
     let new_gpus = gpus.iter().filter(|gpu| !nodes.contains_key(gpu.as_str())).cloned().collect();
-    let stale = Stale { nodes: wrong, new_gpus, ..judge(&edits, running, exists) };
+    let stale = Stale { nodes: others, new_gpus, ..judge(&edits, running, wrong) };
     (!stale.is_fresh()).then_some(stale)
 }
 
@@ -115,9 +155,13 @@ pub fn driver_version(edits: &ContainerEdits) -> Option<DriverVersion> {
 }
 
 /// Files of the host that edits name: what is mounted, and hooks. Nodes have numbers, which say more.
-pub fn host_paths(edits: &ContainerEdits) -> impl Iterator<Item = &Utf8Path> {
-    let mounts = edits.mounts.iter().map(|mount| mount.host_path.as_str()).filter(|path| path.starts_with('/'));
-    mounts.chain(edits.hooks.iter().map(|hook| hook.path.as_str())).map(Utf8Path::new)
+pub fn named_files(edits: &ContainerEdits) -> impl Iterator<Item = Named<'_>> {
+    let mounts = edits.mounts.iter().filter(|mount| mount.host_path.starts_with('/')).map(|mount| Named {
+        host_path: Utf8Path::new(&mount.host_path),
+        container_path: Some(Utf8Path::new(&mount.container_path)),
+    });
+    let hooks = edits.hooks.iter().map(|hook| Named { host_path: Utf8Path::new(&hook.path), container_path: None });
+    mounts.chain(hooks)
 }
 
 #[cfg(test)]
@@ -144,8 +188,13 @@ mod tests {
     fn what_makes_a_spec_stale() {
         let edits = edits(&["/usr/lib64/libcuda.so.550.163.01", "/usr/bin/nvidia-smi", "tmpfs"]);
         let why = |running: &str, there: &[&str]| {
-            let exists = |path: &Utf8Path| there.contains(&path.as_str());
-            stale(&[&edits], running.parse().ok().as_ref(), &exists).map(|stale| stale.to_string())
+            let wrong = |named: &Named<'_>| match named.host_path.as_str() {
+                "/usr/bin/nvidia-smi" if there.contains(&"others") => {
+                    Some(Wrong::Untrusted("user 7 can change it".into()))
+                }
+                path => (!there.contains(&path)).then_some(Wrong::Missing),
+            };
+            stale(&[&edits], running.parse().ok().as_ref(), &wrong).map(|stale| stale.to_string())
         };
         let all = ["/usr/lib64/libcuda.so.550.163.01", "/usr/bin/nvidia-smi", "/usr/bin/cdi-hook"];
         assert_eq!(why("550.163.01", &all), None);
@@ -153,6 +202,8 @@ mod tests {
         assert_eq!(why("580.159.04", &all).as_deref(), Some("driver 550.163.01 → 580.159.04"));
         let gone = "2 of 3 host paths are gone, such as /usr/bin/cdi-hook";
         assert_eq!(why("550.163.01", &all[..1]).as_deref(), Some(gone));
+        let others = "1 of 3 host paths may not be relied on, such as /usr/bin/nvidia-smi: user 7 can change it";
+        assert_eq!(why("550.163.01", &[&all[..], &["others"]].concat()).as_deref(), Some(others));
         let both =
             "driver 550.163.01 → 580.159.04: 1 of 3 host paths are gone, such as /usr/lib64/libcuda.so.550.163.01";
         assert_eq!(why("580.159.04", &all[1..]).as_deref(), Some(both));
@@ -172,7 +223,7 @@ mod tests {
                 _ => Some((7, 7)),
             };
             let gpus: Vec<Utf8PathBuf> = gpus.iter().map(Utf8PathBuf::from).collect();
-            stale_spec(&spec, None, &|_| true, &numbers, &gpus).map(|stale| stale.to_string())
+            stale_spec(&spec, None, &|_| None, &numbers, &gpus).map(|stale| stale.to_string())
         };
         assert_eq!(why(Some(508), &["/dev/nvidia0"]), None);
         assert_eq!(why(Some(510), &[]).as_deref(), Some("/dev/nvidia-uvm is 510:0, the spec says 508:0"));

@@ -17,7 +17,7 @@ use crate::facts::elf::Machine;
 use crate::facts::libraries::installed_version;
 use crate::facts::pci::ForeignGpu;
 use crate::facts::sockets::SocketFact;
-use crate::problem::Problem;
+use crate::problem::{Problem, some_of};
 use crate::tree::Located;
 use crate::version::DriverVersion;
 
@@ -196,14 +196,6 @@ fn report_restricted_nodes(facts: &HostFacts, problems: &mut Vec<Problem>) {
         problems
             .push(Problem::note("restricted-node", message).hint("--additional-gids, for engines that read CDI 0.7.0"));
     }
-}
-
-/// A few names of many, for a problem line.
-fn some_of(names: &[impl ToString]) -> String {
-    const SHOWN: usize = 4;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
-    let more = names.len().saturating_sub(SHOWN);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
 /// The directory of a host file, for a problem line.

@@ -19,6 +19,7 @@ pub mod freshness;
 pub mod homes;
 pub mod hook_path;
 pub mod host;
+pub mod host_files;
 pub mod inventory;
 pub mod output;
 pub mod ownership;

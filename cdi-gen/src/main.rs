@@ -132,6 +132,7 @@ fn open_host(roots: &Roots, open: OpenTree) -> anyhow::Result<Host> {
         .map(|path| tree::read_device_list(path).with_context(|| format!("cannot read the device list {path}")));
     let system =
         open(&roots.root, nodes.transpose()?).with_context(|| format!("cannot use the root {}", roots.root))?;
+    let system = if roots.insecure_driver_files { system.insecure() } else { system };
     let driver_root = absolute(&roots.driver_root)?;
     let dev_root = roots.dev_root.as_deref().map(absolute).transpose()?;
     Ok(Host::new(system, &driver_root, dev_root.as_deref())?)

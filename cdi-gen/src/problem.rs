@@ -73,3 +73,11 @@ impl fmt::Display for Problem {
         self.hint.iter().try_for_each(|hint| write!(f, " ({hint})"))
     }
 }
+
+/// A few names of many, for a problem line.
+pub fn some_of(names: &[impl ToString]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::trust::{Judge, Trust};
 use cdi_specs::device_list::{self, DeviceList};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno;
@@ -88,6 +89,8 @@ pub struct Tree {
     shared: Rc<Shared>,
     /// The subtree's own root, a link-free host path.
     prefix: Utf8PathBuf,
+    /// Who may change what is in it; nobody is asked for a user, who gains nothing that the files' writers have not.
+    judge: Option<Rc<Judge>>,
 }
 
 impl Tree {
@@ -120,7 +123,11 @@ impl Tree {
         if !root.is_dir() {
             return Err(Errno::NOTDIR.into());
         }
-        Ok(Self { shared: Rc::new(Shared { root, nodes, steps: RefCell::default(), seen }), prefix: "/".into() })
+        let judge = match Trust::of_this_process() {
+            Trust::RootOnly => Some(Rc::new(Judge::of_tree(root.as_std_path())?)),
+            Trust::Everybody => None,
+        };
+        Ok(Self { shared: Rc::new(Shared { root, nodes, steps: RefCell::default(), seen }), prefix: "/".into(), judge })
     }
 
     /// The tree below `path` of this tree, links resolved: a driver container's root, a separate `/dev`.
@@ -130,9 +137,42 @@ impl Tree {
     pub fn subtree(&self, path: &Utf8Path) -> io::Result<Self> {
         let real = self.resolve(path)?;
         match self.kind(&real)? {
-            Kind::Dir => Ok(Self { shared: Rc::clone(&self.shared), prefix: self.host_path(&real) }),
+            Kind::Dir => {
+                let prefix = self.host_path(&real);
+                Ok(Self { shared: Rc::clone(&self.shared), prefix, judge: self.judge.clone() })
+            }
             _ => Err(Errno::NOTDIR.into()),
         }
+    }
+
+    /// The same tree, with all that is in it relied on whoever may change it.
+    #[must_use]
+    pub fn insecure(self) -> Self {
+        Self { judge: None, ..self }
+    }
+
+    /// Who but root may change what stands at a host path, in words; `None` if it may be relied on.
+    pub fn who_may_change(&self, host_path: &Utf8Path) -> Option<String> {
+        self.judge.as_ref()?.who_may_change(host_path.as_std_path())
+    }
+
+    /// The same, where something must be there.
+    ///
+    /// # Errors
+    /// Nothing is.
+    pub fn look_at(&self, host_path: &Utf8Path) -> io::Result<Option<String>> {
+        match &self.judge {
+            Some(judge) if self.shared.nodes.is_none() => judge.look_at(host_path.as_std_path()).map(|(_, who)| who),
+            judge => {
+                Self { prefix: "/".into(), ..self.clone() }.kind(host_path)?;
+                Ok(judge.as_ref().and_then(|judge| judge.who_may_change(host_path.as_std_path())))
+            }
+        }
+    }
+
+    /// The same for what one of these users, by the host's accounts, makes in a directory of its own.
+    pub fn who_may_change_of_daemon(&self, host_path: &Utf8Path, daemons: &[&str]) -> Option<String> {
+        self.judge.as_ref()?.who_may_change_of_daemon(host_path.as_std_path(), daemons)
     }
 
     /// Whether this is the running system itself: the kernel that answers `/proc` is the one that containers will use.
@@ -265,18 +305,30 @@ impl Tree {
         })
     }
 
-    /// Whether `path` is a directory, no link, and owned by the owner of the tree's root: root, on a live host.
-    pub fn is_systems_directory(&self, path: &Utf8Path) -> bool {
-        let stat = |path: &Utf8Path| {
-            let parent = self.resolve(path.parent().unwrap_or(path)).ok()?;
-            let host_path = self.host_path(&parent.join(path.file_name().unwrap_or_default()));
-            let stat =
-                rustix::fs::statat(CWD, self.on_disk(&host_path).as_std_path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-            self.saw(&host_path, false);
-            Some(stat)
-        };
-        let (Some(found), Some(root)) = (stat(path), stat("/".into())) else { return false };
-        FileType::from_raw_mode(found.st_mode) == FileType::Directory && found.st_uid == root.st_uid
+    /// Both names of what stands at `path` itself, be it a link: links before the last name alone are followed. `None` if
+    /// nothing does.
+    pub fn locate_name(&self, path: &Utf8Path) -> Option<Located> {
+        let parent = self.resolve(path.parent()?).ok()?;
+        let located = self.located(&parent.join(path.file_name()?));
+        self.stat(&located.host_path).map(|_| located)
+    }
+
+    /// Whether a directory or a socket stands at a host path, without a link anywhere on the way. A directory counts if
+    /// the owner of the tree's root has it: root, on a live host.
+    pub fn is_real(&self, host_path: &Utf8Path, is_directory: bool) -> bool {
+        let is_real =
+            Self { prefix: "/".into(), ..self.clone() }.resolve(host_path).is_ok_and(|real| real == host_path);
+        let (Some(found), Some(root)) = (self.stat(host_path), self.stat("/".into())) else { return false };
+        let kind = FileType::from_raw_mode(found.st_mode);
+        let fits = if is_directory { kind.is_dir() && found.st_uid == root.st_uid } else { kind.is_socket() };
+        is_real && fits
+    }
+
+    /// What stands at a host path itself.
+    fn stat(&self, host_path: &Utf8Path) -> Option<rustix::fs::Stat> {
+        let stat = rustix::fs::statat(CWD, self.on_disk(host_path).as_std_path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        self.saw(host_path, false);
+        Some(stat)
     }
 
     /// The names in directory `dir` that `wanted` accepts, sorted. Names that are not UTF-8 are passed over: no spec

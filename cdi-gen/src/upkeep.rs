@@ -10,7 +10,8 @@ use cdi_files::{lock, open};
 use cdi_gen::difference::{self, Change};
 use cdi_gen::facts::driver::DriverFacts;
 use cdi_gen::facts::{devices, driver};
-use cdi_gen::freshness;
+use cdi_gen::freshness::{self, Named};
+use cdi_gen::host_files;
 use cdi_gen::tree::{Kind, Tree};
 use cdi_gen::{GenerateError, Host, InventoryError, Problem, ownership};
 use cdi_specs::Spec;
@@ -81,13 +82,13 @@ pub fn why_stale(spec: &Spec, host: &Host, driver: &DriverFacts, all: bool) -> O
     if !driver.loaded {
         return Some("no NVIDIA driver runs here".to_owned());
     }
-    let exists = |path: &Utf8Path| host.system.kind(path).is_ok();
+    let wrong = |named: &Named<'_>| host_files::look(host, named);
     let node = |path: &Utf8Path| match host.system.kind(path) {
         Ok(Kind::Char(node)) => Some((node.major, node.minor)),
         _ => None,
     };
     let gpus = if all { devices::gpu_paths(host) } else { Vec::new() };
-    freshness::stale_spec(spec, driver.version.as_ref(), &exists, &node, &gpus).map(|stale| stale.to_string())
+    freshness::stale_spec(spec, driver.version.as_ref(), &wrong, &node, &gpus).map(|stale| stale.to_string())
 }
 
 /// Whether the spec at a path is there, ours, and true.
@@ -183,12 +184,12 @@ pub fn refresh(arguments: &Generate, voice: Voice) -> anyhow::Result<u8> {
     generate::write(attempt, voice)
 }
 
-/// What of the driver's files that a spec mounts is gone, in words.
+/// What of the driver's files that a spec mounts is gone, or others' to change, in words.
 fn missing_files(on_disk: &OnDisk, arguments: &Generate) -> anyhow::Result<Option<String>> {
     let Ok(spec) = &on_disk.spec else { return Ok(None) };
     let host = open_host(&arguments.roots, Tree::new)?;
-    let exists = |path: &Utf8Path| host.system.kind(path).is_ok();
-    Ok(freshness::stale(&freshness::all_edits(spec), None, &exists).map(|stale| stale.to_string()))
+    let wrong = |named: &Named<'_>| host_files::look(&host, named);
+    Ok(freshness::stale(&freshness::all_edits(spec), None, &wrong).map(|stale| stale.to_string()))
 }
 
 /// Removes the spec on disk if it is ours and the driver is gone.

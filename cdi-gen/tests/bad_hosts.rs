@@ -7,9 +7,10 @@
 
 mod common;
 
+use cdi_gen::facts::Hints;
 use cdi_gen::plan::Edit;
 use cdi_gen::{EditPlan, PlanOptions};
-use common::{LaidOut, hook_free, lines};
+use common::{LaidOut, Ran, hook_free, lines};
 
 /// The sample host with something broken on disk.
 fn broken(breaking: impl FnOnce(&LaidOut)) -> (EditPlan, String) {
@@ -310,4 +311,245 @@ fn no_options_no_names() {
     let options = PlanOptions { naming: Vec::new(), ..PlanOptions::default() };
     let (plan, _) = LaidOut::named("ubuntu-deb").plan_with(&Default::default(), &options);
     assert!(plan.is_err());
+}
+
+/// The version, and a library in a directory that is named by nothing but `LD_LIBRARY_PATH`.
+fn with_library(host: &LaidOut, dir: &str, soname: &str) -> String {
+    use testdata::elf::{Class, Machine, shared_object};
+    let name = format!("libnvidia-ev4.so.{}", sound().driver_version);
+    std::fs::create_dir_all(host.path(dir)).unwrap();
+    std::fs::write(host.path(dir).join(&name), shared_object(Class::Elf64, Machine::X86_64, Some(soname), None))
+        .unwrap();
+    name
+}
+
+fn give(path: camino::Utf8PathBuf, user: u32) -> bool {
+    // Only root may give files away, and only root is told what others may change.
+    rustix::process::geteuid().is_root() && std::os::unix::fs::lchown(path, Some(user), None).is_ok()
+}
+
+fn with_library_path(host: &LaidOut, dir: &str) -> (Vec<String>, String) {
+    let hints = Hints { library_path: vec![dir.into()], ..Hints::default() };
+    let (plan, problems) = host.plan_with(&hints, &PlanOptions::default());
+    (libraries(&plan.unwrap()).into_iter().map(str::to_owned).collect(), lines(&problems))
+}
+
+#[test]
+fn root_takes_no_library_from_a_directory_of_a_users() {
+    let host = LaidOut::named("ubuntu-deb");
+    let name = with_library(&host, "/home/user/lib", "libnvidia-ev4.so.1");
+    let (taken, problems) = with_library_path(&host, "/home/user/lib");
+    assert!(taken.contains(&name) && !problems.contains("left out"), "{problems}");
+    if !give(host.path("/home/user"), 1000) {
+        return;
+    }
+    let (taken, problems) = with_library_path(&host, "/home/user/lib");
+    assert!(!taken.contains(&name), "{taken:?}");
+    let line = problems.lines().find(|line| line.contains("left out")).unwrap();
+    assert!(line.contains("/home/user/lib (user 1000 can change /home/user)"), "{line}");
+    assert!(line.contains("--insecure-driver-files"), "{line}");
+    // The same by the program, and the way out.
+    let mut generate = host.command(&["generate", "--library-search-path", "/usr/lib/x86_64-linux-gnu,/home/user/lib"]);
+    let ran = Ran::new(&mut generate).exits(0).says("user 1000 can change /home/user");
+    assert!(!ran.stdout.contains(&name), "{}", ran.stdout);
+    let ran = Ran::new(generate.arg("--insecure-driver-files")).exits(0);
+    assert!(ran.stdout.contains(&name) && !ran.stderr.contains("left out"), "{}", ran.stderr);
+}
+
+#[test]
+fn root_leaves_out_each_part_of_the_driver_that_others_may_change() {
+    let host = LaidOut::named("ubuntu-deb");
+    let version = sound().driver_version;
+    let parts = [
+        format!("/usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.{version}"),
+        "/usr/bin/nvidia-smi".to_owned(),
+        "/usr/share/vulkan/icd.d/nvidia_icd.json".to_owned(),
+        format!("/lib/firmware/nvidia/{version}/gsp_ga10x.bin"),
+    ];
+    let sources = |plan: &EditPlan| mounts(plan).into_iter().map(|(_, source)| source).collect::<Vec<_>>();
+    let before = sources(&host.plan().0.unwrap());
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|part| host.host(cdi_gen::Tree::new).system.resolve(part.as_str().into()).unwrap().into())
+        .collect();
+    for part in &parts {
+        assert!(before.contains(part), "{part}: {before:?}");
+    }
+    for part in &parts {
+        if !give(host.path(part), 1000) {
+            return;
+        }
+    }
+    let (plan, problems) = host.plan();
+    let (after, problems) = (sources(&plan.unwrap()), lines(&problems));
+    for part in &parts {
+        assert!(!after.contains(part) && problems.contains(part.as_str()), "{part}: {problems}");
+    }
+    assert_eq!(after.len() + before.iter().filter(|source| parts.contains(source)).count(), before.len());
+}
+
+/// Debian gives `/usr/local` to a group that nobody is in.
+#[test]
+fn a_directory_of_a_group_without_members_is_roots() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let host = LaidOut::named("ubuntu-deb");
+    let name = with_library(&host, "/usr/local/lib", "libnvidia-ev4.so.1");
+    std::fs::write(host.path("/etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
+        .unwrap();
+    for dir in ["/usr/local", "/usr/local/lib"] {
+        if !rustix::process::geteuid().is_root() || chown(host.path(dir), None, Some(50)).is_err() {
+            return;
+        }
+        std::fs::set_permissions(host.path(dir), std::fs::Permissions::from_mode(0o2775)).unwrap();
+    }
+    let with_group = |group: &str| {
+        std::fs::write(host.path("/etc/group"), group).unwrap();
+        let (plan, problems) = host.plan();
+        (libraries(&plan.unwrap()).contains(&name.as_str()), lines(&problems))
+    };
+    let (is_taken, problems) = with_group("root:x:0:\nstaff:x:50:\n");
+    assert!(is_taken, "{problems}");
+    let (is_taken, problems) = with_group("root:x:0:\nstaff:x:50:user\n");
+    assert!(!is_taken && problems.contains("/usr/local/lib (group 50 can change it)"), "{problems}");
+}
+
+#[test]
+fn a_library_that_poses_as_another_is_left_out() {
+    for soname in ["libm.so.6", "libcuda.so.1", "/etc/passwd"] {
+        let host = LaidOut::named("ubuntu-deb");
+        let name = with_library(&host, "/usr/lib/x86_64-linux-gnu", soname);
+        let (plan, problems) = host.plan();
+        assert!(!libraries(&plan.unwrap()).contains(&name.as_str()), "{soname}");
+        assert!(lines(&problems).contains(&format!("{name} is left out: it calls itself {soname:?}")), "{soname}");
+    }
+    // By its file's name, too, it is not the driver's.
+    let host = LaidOut::named("ubuntu-deb");
+    let version = sound().driver_version;
+    let posing = with_library(&host, "/usr/lib/x86_64-linux-gnu", "libm.so.6");
+    let name = format!("libm.so.{version}");
+    std::fs::rename(
+        host.path("/usr/lib/x86_64-linux-gnu").join(posing),
+        host.path("/usr/lib/x86_64-linux-gnu").join(&name),
+    )
+    .unwrap();
+    let (plan, problems) = host.plan();
+    let plan = plan.unwrap();
+    assert!(!mounts(&plan).iter().any(|(path, _)| path.contains("/libm.so")), "{:?}", mounts(&plan));
+    assert!(lines(&problems).contains(&name), "{}", lines(&problems));
+}
+
+const SOCKET: &str = "/run/nvidia-persistenced/socket";
+
+fn has_socket(plan: &EditPlan) -> bool {
+    mounts(plan).iter().any(|(path, _)| path == SOCKET)
+}
+
+#[test]
+fn a_link_in_a_sockets_place_is_not_followed() {
+    let (plan, problems) = broken(|host| {
+        let _listening = std::os::unix::net::UnixListener::bind(host.path("/run/docker.sock")).unwrap();
+        std::fs::remove_file(host.path(SOCKET)).unwrap();
+        std::os::unix::fs::symlink("/run/docker.sock", host.path(SOCKET)).unwrap();
+        give(host.path("/run/nvidia-persistenced"), 1000);
+    });
+    assert!(!mounts(&plan).iter().any(|(path, source)| path == SOCKET || source.contains("docker")));
+    assert!(problems.contains(&format!("left out, since root must be able to rely on it: {SOCKET} (")), "{problems}");
+}
+
+#[test]
+fn a_sockets_directory_is_roots_or_its_daemons() {
+    let host = LaidOut::named("ubuntu-deb");
+    assert!(has_socket(&host.plan().0.unwrap()));
+    if !give(host.path("/run/nvidia-persistenced"), 110) {
+        return;
+    }
+    let (plan, problems) = host.plan();
+    assert!(!has_socket(&plan.unwrap()));
+    assert!(lines(&problems).contains("(user 110 can change /run/nvidia-persistenced)"), "{}", lines(&problems));
+    // The daemon's own, as packages set it up.
+    give(host.path(SOCKET), 110);
+    std::fs::write(host.path("/etc/passwd"), "nvidia-persistenced:x:110:117::/nonexistent:/usr/sbin/nologin\n")
+        .unwrap();
+    let (plan, problems) = host.plan();
+    assert!(has_socket(&plan.unwrap()), "{}", lines(&problems));
+    // Whatever its name, a user's directory is not.
+    std::fs::write(host.path("/etc/passwd"), "alice:x:110:110::/home/alice:/bin/sh\n").unwrap();
+    assert!(!has_socket(&host.plan().0.unwrap()));
+}
+
+#[test]
+fn a_users_mps_directory_is_not_the_systems() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: camino::Utf8PathBuf, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let host = LaidOut::named("ubuntu-deb");
+    std::fs::create_dir_all(host.path("/tmp/nvidia-mps")).unwrap();
+    mode(host.path("/tmp"), 0o1777);
+    let mps = || {
+        let (plan, problems) = host.plan();
+        (mounts(&plan.unwrap()).iter().any(|(path, _)| path == "/tmp/nvidia-mps"), lines(&problems))
+    };
+    assert!(mps().0);
+    if !give(host.path("/tmp/nvidia-mps"), 1000) {
+        return;
+    }
+    let (is_there, problems) = mps();
+    assert!(!is_there && problems.contains("/tmp/nvidia-mps (user 1000 can change it)"), "{problems}");
+    give(host.path("/tmp/nvidia-mps"), 0);
+    mode(host.path("/tmp/nvidia-mps"), 0o777);
+    let (is_there, problems) = mps();
+    assert!(!is_there && problems.contains("/tmp/nvidia-mps (everybody can change it)"), "{problems}");
+}
+
+/// What `check` says of the spec of a host to which something happened since.
+fn checked_after(happened: impl FnOnce(&LaidOut)) -> Ran {
+    let host = LaidOut::named("ubuntu-deb");
+    std::fs::create_dir_all(host.path("/tmp/nvidia-mps")).unwrap();
+    let spec = host.scratch("nvidia.yaml");
+    host.run(&["generate", "--hooks", "none", "--output", spec.as_str()]).exits(0);
+    host.run(&["check", "--output", spec.as_str()]).exits(0).says("fresh");
+    happened(&host);
+    host.run(&["check", "--output", spec.as_str()])
+}
+
+#[test]
+fn a_spec_is_stale_when_its_socket_or_directory_is_another_thing() {
+    let link = |path: &'static str, target: &'static str| {
+        move |host: &LaidOut| {
+            let path = host.path(path);
+            std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        }
+    };
+    let words = "1 of ";
+    checked_after(link(SOCKET, "/etc")).exits(5).says(words).says(SOCKET);
+    checked_after(link("/tmp/nvidia-mps", "/etc")).exits(5).says(words).says("/tmp/nvidia-mps");
+    let file = |host: &LaidOut| {
+        std::fs::remove_file(host.path(SOCKET)).unwrap();
+        std::fs::write(host.path(SOCKET), "").unwrap();
+    };
+    checked_after(file).exits(5).says(&format!("{SOCKET}: it is no socket"));
+}
+
+#[test]
+fn a_spec_is_stale_when_others_can_change_what_it_names() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let version = sound().driver_version;
+    let library = format!("/usr/lib/x86_64-linux-gnu/libcuda.so.{version}");
+    for path in [library.as_str(), "/usr/bin/nvidia-smi", "/tmp/nvidia-mps", "/run/nvidia-persistenced"] {
+        checked_after(|host| _ = give(host.path(path), 1000)).exits(5).says("user 1000 can change");
+    }
+    // A spec that a user's files are in is gone before another is made of nothing.
+    let host = LaidOut::named("ubuntu-deb");
+    let spec = host.scratch("nvidia.yaml");
+    host.run(&["generate", "--hooks", "none", "--output", spec.as_str()]).exits(0);
+    give(host.path("/usr/lib/x86_64-linux-gnu"), 1000);
+    host.run(&["refresh", "--hooks", "none", "--output", spec.as_str()])
+        .exits(4)
+        .says("no library of version")
+        .says("removed");
+    assert!(!spec.exists());
 }

@@ -42,6 +42,7 @@ const LIBRARIES: [Library; 3] = [
             "targets",
             "filter",
             "freshness",
+            "host_files",
             "difference",
             "doctor",
             "ownership",

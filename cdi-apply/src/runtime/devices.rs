@@ -16,11 +16,12 @@ use cdi_gen::capability::Capabilities;
 use cdi_gen::facts::driver::DriverFacts;
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery, NvmlReport};
 use cdi_gen::facts::{self, Hints, libraries, nvml_child};
+use cdi_gen::freshness::{self, Named};
 use cdi_gen::plan::PlanOptions;
 use cdi_gen::plan::names::{DeviceId, Naming};
 use cdi_gen::problem::{Problem, Severity};
 use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
-use cdi_gen::{Host, Tree, filter, freshness, hook_path};
+use cdi_gen::{Host, Tree, filter, hook_path, host_files};
 use cdi_specs::{ContainerEdits, QualifiedName};
 
 use super::config::Config;
@@ -239,8 +240,8 @@ impl Own<'_> {
     }
 
     fn stale(&self, edits: &[&ContainerEdits]) -> Option<String> {
-        let exists = |path: &Utf8Path| path.exists();
-        let stale = freshness::stale(edits, self.driver.facts.version.as_ref(), &exists).map(|stale| stale.to_string());
+        let wrong = |named: &Named<'_>| host_files::look(&self.driver.host, named);
+        let stale = freshness::stale(edits, self.driver.facts.version.as_ref(), &wrong).map(|stale| stale.to_string());
         stale.or_else(|| device_numbers::read(edits).check(edits).err().map(|error| error.to_string()))
     }
 

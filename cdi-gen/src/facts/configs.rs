@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Hints;
+use super::left_out::LeftOut;
 use crate::capability::Capabilities;
 use crate::driver_files::{CONFIGS, Config, WINE_DLLS};
 use crate::homes;
@@ -34,11 +35,13 @@ pub fn read(
     hints: &Hints,
     library_dirs: &[Utf8PathBuf],
     version: Option<&DriverVersion>,
+    left_out: &mut LeftOut,
 ) -> Vec<ConfigFact> {
     let bases = bases(hints, library_dirs);
     let mut found: Vec<ConfigFact> = Vec::new();
     let mut add = |fact: ConfigFact| {
-        if !found.iter().any(|known| known.container_path == fact.container_path) {
+        let is_known = found.iter().any(|known| known.container_path == fact.container_path);
+        if !is_known && left_out.admits(&host.driver, &fact.located.host_path) {
             found.push(fact);
         }
     };

@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use glob::Pattern;
 
+use super::left_out::LeftOut;
 use crate::driver_files::FIRMWARE;
 use crate::homes;
 use crate::host::Host;
@@ -15,13 +16,18 @@ const FIRMWARE_CLASS_PATH: &str = "/sys/module/firmware_class/parameters/path";
 const OS_RELEASE: &str = "/proc/sys/kernel/osrelease";
 
 /// Reads the firmware: that of the first directory that holds any.
-pub fn read(host: &Host, library_dirs: &[Utf8PathBuf], version: &DriverVersion) -> Vec<Located> {
+pub fn read(
+    host: &Host,
+    library_dirs: &[Utf8PathBuf],
+    version: &DriverVersion,
+    left_out: &mut LeftOut,
+) -> Vec<Located> {
     let below = |base: Utf8PathBuf| base.join("nvidia").join(version.as_str());
     let told = system_text(host, FIRMWARE_CLASS_PATH).map(|path| (&host.system, below(path.into())));
     let known = search_path(host, library_dirs).into_iter().map(|base| (&host.driver, below(base)));
     told.into_iter()
         .chain(known)
-        .map(|(tree, dir)| in_dir(tree, &dir))
+        .map(|(tree, dir)| in_dir(tree, &dir, left_out))
         .find(|found| !found.is_empty())
         .unwrap_or_default()
 }
@@ -43,7 +49,9 @@ fn system_text(host: &Host, path: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn in_dir(tree: &Tree, dir: &Utf8Path) -> Vec<Located> {
+fn in_dir(tree: &Tree, dir: &Utf8Path, left_out: &mut LeftOut) -> Vec<Located> {
     let patterns: Vec<Pattern> = FIRMWARE.iter().filter_map(|pattern| Pattern::new(pattern).ok()).collect();
-    tree.files(dir, |name| patterns.iter().any(|pattern| pattern.matches(name)))
+    let mut found = tree.files(dir, |name| patterns.iter().any(|pattern| pattern.matches(name)));
+    found.retain(|file| left_out.admits(tree, &file.host_path));
+    found
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::dirs::Dirs;
 use super::driver::DriverFacts;
 use super::elf::{self, Class, ElfError, ElfFacts};
+use super::left_out::LeftOut;
 use super::{Hints, ld_cache, ld_conf, mountinfo};
 use crate::driver_files::{self, Naming};
 use crate::homes;
@@ -148,6 +149,7 @@ pub fn read(
     }
     sweep.run();
     problems.append(&mut sweep.problems);
+    problems.extend(sweep.left_out.problems());
     sweep.found
 }
 
@@ -205,8 +207,9 @@ struct Sweep<'a> {
     queue: VecDeque<Utf8PathBuf>,
     visited: HashSet<Utf8PathBuf>,
     found: Vec<LibraryFact>,
-    /// Position in `found`, by real path.
-    index: HashMap<Utf8PathBuf, usize>,
+    /// Position in `found`, by real path; none for what is left out.
+    index: HashMap<Utf8PathBuf, Option<usize>>,
+    left_out: LeftOut,
     problems: Vec<Problem>,
 }
 
@@ -219,6 +222,7 @@ impl<'a> Sweep<'a> {
             visited: HashSet::new(),
             found: Vec::new(),
             index: HashMap::new(),
+            left_out: LeftOut::default(),
             problems: Vec::new(),
         }
     }
@@ -238,6 +242,10 @@ impl<'a> Sweep<'a> {
         let subdir = |name: &str| matches!(name, "vdpau" | "nvidia" | "xorg");
         let listed = self.tree.list(dir, |name| subdir(name) || (self.wanted)(name)).unwrap_or_default();
         let (subdirs, files): (Vec<_>, Vec<_>) = listed.into_iter().partition(|entry| subdir(&entry.name));
+        // Whoever may make files here says what the driver is.
+        if !files.is_empty() && !self.left_out.admits(self.tree, &self.tree.located(dir).host_path) {
+            return;
+        }
         for entry in &files {
             self.take(dir, &entry.name, entry.is_link);
         }
@@ -275,14 +283,23 @@ impl<'a> Sweep<'a> {
         let at = match self.index.get(real) {
             Some(at) => *at,
             None => {
-                self.index.insert(real.to_owned(), self.found.len());
-                self.found.push(read_fact(self.tree, real));
-                self.found.len() - 1
+                let at = self.read(real);
+                self.index.insert(real.to_owned(), at);
+                at
             }
         };
-        if let Some(fact) = self.found.get_mut(at) {
+        if let Some(fact) = at.and_then(|at| self.found.get_mut(at)) {
             fact.names.insert(name.to_owned());
         }
+    }
+
+    /// The position of a file that is met for the first time, if it is taken.
+    fn read(&mut self, real: &Utf8Path) -> Option<usize> {
+        if !self.left_out.admits(self.tree, &self.tree.located(real).host_path) {
+            return None;
+        }
+        self.found.push(read_fact(self.tree, real));
+        Some(self.found.len() - 1)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod firmware;
 pub mod gpus;
 pub mod ld_cache;
 pub mod ld_conf;
+mod left_out;
 pub mod libraries;
 pub mod mountinfo;
 #[cfg(feature = "nvml")]
@@ -24,6 +25,7 @@ pub mod sockets;
 
 use serde::Serialize;
 
+use self::left_out::LeftOut;
 use self::nvml_report::{NvmlPolicy, NvmlQuery};
 use crate::host::Host;
 use crate::problem::Problem;
@@ -78,13 +80,25 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
     let nodes = devices::read(host, &gpus);
     let version = driver.version.clone().or_else(|| libraries::installed_version(&libraries));
     let homes = libraries::directories(&libraries, version.as_ref());
-    let binaries = binaries::read(host, &homes);
-    let firmware = version.iter().flat_map(|version| firmware::read(host, &homes, version)).collect();
-    let configs = configs::read(host, hints, &homes, version.as_ref());
-    let sockets = sockets::read(host);
+    let mut left_out = LeftOut::default();
+    let binaries = binaries::read(host, &homes, &mut left_out);
+    let firmware = version.as_ref().map(|version| firmware::read(host, &homes, version, &mut left_out));
+    let configs = configs::read(host, hints, &homes, version.as_ref(), &mut left_out);
+    let sockets = sockets::read(host, &mut left_out);
+    problems.extend(left_out.problems());
     let nested = !injected.is_empty();
-    let facts =
-        HostFacts { driver, nested, gpus, foreign_gpus, nodes, libraries, binaries, firmware, configs, sockets };
+    let facts = HostFacts {
+        driver,
+        nested,
+        gpus,
+        foreign_gpus,
+        nodes,
+        libraries,
+        binaries,
+        firmware: firmware.unwrap_or_default(),
+        configs,
+        sockets,
+    };
     (facts, problems)
 }
 

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{host_dir, no_library, some_of};
+use super::{host_dir, no_library};
 use crate::capability::Capabilities;
 use crate::driver_files::{self, Place};
 use crate::facts::HostFacts;
 use crate::facts::elf::{Class, ElfFacts, Machine};
 use crate::facts::libraries::{LibraryFact, has_own_version};
-use crate::problem::Problem;
+use crate::problem::{Problem, some_of};
 use crate::tree::Located;
 use crate::version::DriverVersion;
 
@@ -52,9 +52,10 @@ pub fn select(
     version: &DriverVersion,
     problems: &mut Vec<Problem>,
 ) -> Result<(Machine, Vec<Library>), Problem> {
-    let sound: Vec<Candidate<'_>> =
-        facts.libraries.iter().filter_map(|fact| Some(Candidate { fact, elf: fact.elf.as_ref()? })).collect();
+    let whole = facts.libraries.iter().filter_map(|fact| Some(Candidate { fact, elf: fact.elf.as_ref()? }));
+    let (sound, posing): (Vec<Candidate<'_>>, Vec<_>) = whole.partition(|found| others_name(*found).is_none());
     report_defects(&facts.libraries, version, problems);
+    report_posing(&posing, problems);
     let machine = machine(facts, &sound, version).ok_or_else(|| no_library(Some(version)))?;
     let picked = pick(&sound, version, machine);
     if !picked.iter().any(|found| found.fact.driver_version().as_ref() == Some(version)) {
@@ -148,11 +149,28 @@ fn names(found: Candidate<'_>) -> Vec<String> {
     let same = |name: &&String| driver_files::split_name(name).is_some_and(|(other, _)| other == stem);
     let host = found.fact.names.iter().filter(same).cloned();
     let table = driver_files::find(stem).into_iter().flat_map(|row| row.links).map(|link| (*link).to_owned());
-    // The SONAME is the file's claim; one that names another library, or a path, is none of ours.
-    let soname = found.elf.soname.iter().filter(|soname| !soname.contains('/')).filter(same).cloned();
+    // The file's claim; one that names another library, or a path, has left the file out.
+    let soname = found.elf.soname.iter().filter(same).cloned();
     let mut names: BTreeSet<String> = host.chain(table).chain(soname).collect();
     names.remove(found.fact.file_name());
     names.into_iter().collect()
+}
+
+/// The name of another library, if a file claims it as its own (`DT_SONAME`): programs would load it in that one's place.
+fn others_name(found: Candidate<'_>) -> Option<&str> {
+    let soname = found.elf.soname.as_deref().filter(|soname| *soname != found.fact.file_name())?;
+    let stem = driver_files::split_name(soname).map_or(soname, |(stem, _)| stem);
+    let is_own = stem == found.fact.stem() && !soname.contains('/');
+    (!is_own || !driver_files::is_drivers(stem)).then_some(soname)
+}
+
+fn report_posing(posing: &[Candidate<'_>], problems: &mut Vec<Problem>) {
+    for found in posing {
+        let soname = others_name(*found).unwrap_or_default();
+        let path = &found.fact.located.host_path;
+        let message = format!("{path} is left out: it calls itself {soname:?}, which is another library's name");
+        problems.push(Problem::warning("bad-library", message).hint("find out who made the file"));
+    }
 }
 
 /// Files that are no libraries: of the running version that is a broken installation, else a leftover.

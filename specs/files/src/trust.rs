@@ -27,6 +27,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Stat};
@@ -101,14 +102,14 @@ pub struct Judge {
     /// User and group of whoever unpacked the tree: to them all of it belongs anyway.
     owner: (u32, u32),
     /// By their path in the tree.
-    directories: RefCell<HashMap<PathBuf, Step>>,
+    directories: RefCell<HashMap<PathBuf, Rc<Step>>>,
     accounts: OnceCell<Accounts>,
 }
 
 #[derive(Debug, Default)]
 struct Accounts {
-    passwd: String,
-    group: String,
+    passwd: Option<String>,
+    group: Option<String>,
 }
 
 /// One thing on the way to a file: a directory, a link, or in the end the file.
@@ -121,7 +122,7 @@ struct Step {
     owner: Option<String>,
     /// Who else may write.
     writers: Option<String>,
-    sticky: bool,
+    mode: u32,
     uid: u32,
     device: u64,
 }
@@ -134,11 +135,13 @@ impl Step {
 
     /// Who but root may put other things in the place of those that are root's in it.
     fn entries_changed_by(&self) -> Option<String> {
-        self.owner.clone().or_else(|| self.writers.clone().filter(|_| !self.sticky && !self.kind.is_symlink()))
+        self.owner
+            .clone()
+            .or_else(|| self.writers.clone().filter(|_| self.mode & STICKY == 0 && !self.kind.is_symlink()))
     }
 }
 
-type Way = Vec<Step>;
+type Way = Vec<Rc<Step>>;
 
 impl Judge {
     /// For the paths of this machine.
@@ -162,9 +165,18 @@ impl Judge {
 
     /// Who may write a file of the tree, or put another in its place; `None` if only root may.
     pub fn who_may_change(&self, path: &Path) -> Option<String> {
-        let way = self.walk(path);
-        let own = way.as_ref().ok().and_then(|way| way.last()?.changed_by());
-        own.map(|who| can_change_it(&who)).or_else(|| on_the_way(way.as_deref(), path))
+        self.look_at(path).map_or_else(|error| on_the_way(Err(&error), path), |(_, who)| who)
+    }
+
+    /// What stands at a path, all links followed, and who may change it as [`Judge::who_may_change`] says.
+    ///
+    /// # Errors
+    /// Nothing is there.
+    pub fn look_at(&self, path: &Path) -> io::Result<(FileType, Option<String>)> {
+        let way = self.walk(path)?;
+        let Some(last) = way.last() else { return Err(Errno::NOENT.into()) };
+        let own = last.changed_by().map(|who| can_change_it(&who));
+        Ok((last.kind, own.or_else(|| on_the_way(Ok(&way), path))))
     }
 
     /// The same for what a daemon makes in a directory of its own, both of which may belong to its user: that of one of
@@ -182,6 +194,8 @@ impl Judge {
         let of_dir = || Some(can_change(&owner(dir).or_else(|| dir.writers.clone())?, &dir.at));
         on_the_way(Ok(&way), path).or_else(of_dir).or_else(|| match self.step(&dir.at.join(name), Some(dir)) {
             Ok(step) if step.kind.is_symlink() => Some("it is a symbolic link, which no daemon makes".to_owned()),
+            // What is mounted there, as into a container, is root's word.
+            Ok(step) if step.device != dir.device => None,
             Ok(step) => owner(&step).map(|who| can_change_it(&who)),
             Err(error) => Some(can_change_it(&unknown(error))),
         })
@@ -210,7 +224,7 @@ impl Judge {
 
     /// The number of a user, by the tree's `/etc/passwd`.
     pub fn user_id(&self, name: &str) -> Option<u32> {
-        accounts::user_id(&self.accounts().passwd, name)
+        accounts::user_id(self.accounts().passwd.as_deref()?, name)
     }
 
     /// Goes the way that the kernel goes, link by link; links lead to paths of the tree.
@@ -226,7 +240,7 @@ impl Judge {
                 continue;
             }
             let next = at.join(&name);
-            let step = self.step(&next, way.last())?;
+            let step = self.step(&next, way.last().map(Rc::as_ref))?;
             if step.kind.is_symlink() {
                 links += 1;
                 let target = fs::read_link(self.on_disk(&next))?;
@@ -251,9 +265,9 @@ impl Judge {
     }
 
     /// What stands at a path, whose parents are directories.
-    fn step(&self, at: &Path, parent: Option<&Step>) -> io::Result<Step> {
+    fn step(&self, at: &Path, parent: Option<&Step>) -> io::Result<Rc<Step>> {
         if let Some(known) = self.directories.borrow().get(at) {
-            return Ok(known.clone());
+            return Ok(Rc::clone(known));
         }
         let on_disk = self.on_disk(at);
         let stat = if at.parent().is_none() {
@@ -261,19 +275,20 @@ impl Judge {
         } else {
             rustix::fs::statat(CWD, &on_disk, AtFlags::SYMLINK_NOFOLLOW)?
         };
-        let is_shared = parent.is_some_and(|parent| parent.writers.is_some());
+        let is_shared = parent.is_some_and(|parent| parent.mode & OTHERS_WRITE != 0);
         let list = |bytes: &mut [u8]| rustix::fs::lgetxattr(&on_disk, acl::ACCESS, bytes);
         let mut step = Step { at: at.to_owned(), ..self.look(&|| Some(at.to_owned()), &stat, is_shared, list) };
         if parent.is_some_and(|parent| parent.device != step.device) {
             step.owner = step.owner.or_else(|| serving_user(&on_disk, step.device));
         }
+        let step = Rc::new(step);
         if step.kind.is_dir() {
-            self.directories.borrow_mut().insert(at.to_owned(), step.clone());
+            self.directories.borrow_mut().insert(at.to_owned(), Rc::clone(&step));
         }
         Ok(step)
     }
 
-    /// Whose the thing at a path is and who may write it, without the path; `is_shared` if others than its owner may make things where it lies.
+    /// Whose the thing at a path is and who may write it, without the path; `is_shared` if everybody may make things where it lies.
     fn look(
         &self,
         at: &dyn Fn() -> Option<PathBuf>,
@@ -286,7 +301,7 @@ impl Judge {
             kind: FileType::from_raw_mode(stat.st_mode),
             owner: (!self.is_root(stat.st_uid, at, is_shared)).then(|| format!("user {}", stat.st_uid)),
             writers: self.writers(stat, list),
-            sticky: stat.st_mode & STICKY != 0,
+            mode: stat.st_mode,
             uid: stat.st_uid,
             device: stat.st_dev,
         }
@@ -326,8 +341,12 @@ impl Judge {
     /// A group, unless it is root's or nobody's.
     fn group(&self, gid: u32) -> Option<String> {
         let is_harmless = gid == 0 || gid == self.owner.1 || {
+            // Where one cannot be read no group is known to be empty.
             let Accounts { group, passwd } = self.accounts();
-            accounts::is_empty_group(group, passwd, gid)
+            group
+                .as_deref()
+                .zip(passwd.as_deref())
+                .is_some_and(|(group, passwd)| accounts::is_empty_group(group, passwd, gid))
         };
         (!is_harmless)
             .then(|| if gid == NO_ID { "a group of another user namespace".into() } else { format!("group {gid}") })
@@ -335,17 +354,17 @@ impl Judge {
 
     fn accounts(&self) -> &Accounts {
         self.accounts.get_or_init(|| {
-            let text = |path: &str| open::read(&self.on_disk(Path::new(path)), MAX_TEXT_BYTES);
-            let both = text("/etc/passwd").and_then(|passwd| Ok((passwd, text("/etc/group")?)));
-            let words = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            // Where one cannot be read no group is known to be empty.
-            both.map(|(passwd, group)| Accounts { passwd: words(passwd), group: words(group) }).unwrap_or_default()
+            let text = |path: &str| {
+                let bytes = open::read(&self.on_disk(Path::new(path)), MAX_TEXT_BYTES).ok()?;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            Accounts { passwd: text("/etc/passwd"), group: text("/etc/group") }
         })
     }
 }
 
 /// Whoever may write a directory on the way, or a link, may make the path lead to another file.
-fn on_the_way(way: Result<&[Step], &io::Error>, path: &Path) -> Option<String> {
+fn on_the_way(way: Result<&[Rc<Step>], &io::Error>, path: &Path) -> Option<String> {
     match way {
         Ok(way) => {
             let before = way.split_last().map_or(way, |(_, before)| before);
