@@ -135,6 +135,22 @@ fn write_new(bytes: &mut Vec<u8>, entries: &[CacheEntry], strings: &Strings, str
     }
 }
 
+/// Name and path of each entry of a new cache in little-endian order, as far as it can be read.
+pub fn read(bytes: &[u8]) -> Vec<(String, String)> {
+    let Some(table) = bytes.strip_prefix(NEW_MAGIC).and_then(|_| bytes.get(NEW_HEADER..)) else { return Vec::new() };
+    let number = |bytes: &[u8], at: usize| {
+        let field = bytes.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(field)).ok()
+    };
+    let text = |at: usize| {
+        let text = bytes.get(at..)?.split(|byte| *byte == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    };
+    let count = number(bytes, NEW_MAGIC.len()).unwrap_or_default();
+    let entry = |entry: &[u8]| Some((text(number(entry, 4)?)?, text(number(entry, 8)?)?));
+    table.chunks_exact(NEW_ENTRY).take(count).filter_map(entry).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +183,8 @@ mod tests {
         let little = write(&entries(), Format::New, Endian::Little);
         assert_eq!((&little[..20], little[28]), (&NEW_MAGIC[..], 2));
         assert_eq!(paths(&little, 48, 24, 0, u32::from_le_bytes), wanted());
+        let read: Vec<String> = read(&little).into_iter().map(|(_, path)| path).collect();
+        assert_eq!(read, wanted());
         let big = write(&entries(), Format::New, Endian::Big);
         assert_eq!((&big[20..24], big[28]), (&[0, 0, 0, 3][..], 3));
         assert_eq!(paths(&big, 48, 24, 0, u32::from_be_bytes), wanted());

@@ -1,9 +1,12 @@
 //! Fixture hosts: each is one text file, `hosts/<layout>/host.tree`, that is laid out as a real directory tree.
 //!
 //! The format stands in [`HostTree`]; a newcomer adds a layout by adding a folder. Beside them stand [`bundles`]: what
-//! real container engines hand to their runtimes.
+//! real container engines hand to their runtimes; and [`container`]: roots with volumes, procfs and the host's directories
+//! below them, for attacks on what works in such a root.
 
+pub mod attacks;
 mod bundles;
+pub mod container;
 pub mod elf;
 mod escape;
 mod host_tree;
