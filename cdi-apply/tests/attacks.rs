@@ -1,11 +1,22 @@
 //! The hook in containers that fight back: no mount below the root is read for others or changed, and nothing is waited for.
 #![cfg(feature = "hook")]
-#![expect(clippy::unwrap_used, reason = "tests set up files and stop at the first surprise")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests set up files and stop at the first surprise"
+)]
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use testdata::attacks::ATTACKS;
-use testdata::container::{Openat2, as_root};
+use cdi_apply::hook::paths::touched;
+use testdata::attacks::canary::canaries;
+use testdata::attacks::{self, ATTACKS};
+use testdata::container::{Container, Openat2, Program, as_root};
+
+const HOOK: &str = env!("CARGO_BIN_EXE_cdi-hook");
 
 /// Runs an attack of the list against the program, by both ways of going through the root.
 fn attack(name: &str) {
@@ -14,7 +25,7 @@ fn attack(name: &str) {
     }
     let attack = ATTACKS.iter().find(|attack| attack.name == name).unwrap();
     for openat2 in [Openat2::Known, Openat2::Missing] {
-        attack.run(Path::new(env!("CARGO_BIN_EXE_cdi-hook")), openat2).unwrap();
+        attack.run(Path::new(HOOK), openat2).unwrap();
     }
 }
 
@@ -33,8 +44,36 @@ macro_rules! attacks {
     };
 }
 
+/// The list of paths is the hook's own, so that a new one is covered.
+#[test]
+fn canaries_at_each_path_that_the_hook_touches_are_neither_read_nor_changed() {
+    if !as_root("canaries_at_each_path_that_the_hook_touches_are_neither_read_nor_changed") {
+        return;
+    }
+    let args: Vec<String> = attacks::ALL.iter().map(|arg| (*arg).to_owned()).collect();
+    let operations = cdi_specs::from_args(&[vec!["cdi-hook".to_owned()], args].concat()).unwrap().operations;
+    let touched: Vec<PathBuf> = touched(&operations).into_iter().map(|(path, _)| path).collect();
+    let canaries = canaries(&touched).unwrap();
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        // Most of the time goes to waits for the kernel's mounts.
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    for openat2 in [Openat2::Known, Openat2::Missing] {
+                        wrong.lock().unwrap().extend(canary.run(Path::new(HOOK), openat2).err());
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} of {} canaries:\n{}", wrong.len(), 2 * canaries.len(), wrong.join("\n"));
+}
+
 attacks! {
-    an_ordinary_container_finds_its_libraries
+    an_ordinary_container_gets_all_that_is_asked_for
     a_musl_path_that_leads_to_a_volume_is_not_copied
     a_musl_path_that_leads_to_the_kernels_tables_is_not_copied
     a_musl_path_that_leads_to_a_process_is_not_copied
@@ -74,4 +113,78 @@ attacks! {
     fifos_are_not_waited_for
     devices_are_not_set_going
     a_driver_library_does_not_take_the_name_of_the_images_libc
+}
+
+// The root itself
+
+/// What a bundle or its state may say, though the root is the host's. The link that the hook is to make leads to a
+/// directory of this test's.
+#[test]
+fn the_hosts_root_is_refused_whatever_it_is_called() {
+    const NAME: &str = "the_hosts_root_is_refused_whatever_it_is_called";
+    if !as_root(NAME) {
+        return;
+    }
+    let roots = [
+        "/",
+        "//",
+        "/.",
+        "/..",
+        "/tmp/..",
+        "/proc/self/root",
+        "/proc/thread-self/root",
+        "/proc/1/root",
+        "../../../../../../..",
+        "link",
+        "link/tmp/..",
+        "bound",
+    ];
+    for openat2 in [Openat2::Known, Openat2::Missing] {
+        for root in roots {
+            let container = Container::new().unwrap();
+            container.link("/", "link").unwrap();
+            container.dir("bound", 0o755).unwrap();
+            container.write("config.json", format!(r#"{{"root": {{"path": "{root}"}}}}"#), 0o644).unwrap();
+            let bundle = container.path("").display().to_string();
+            let link = container.path("host/made").display().to_string();
+            let bind = format!("mount --bind / {bundle}/bound; exec \"$@\"");
+            let hook = ["-c", &bind, "sh", HOOK, "create-container", "--symlink", "x", &link];
+            let states = [
+                format!(r#"{{"bundle": "{bundle}"}}"#),
+                // crun's.
+                format!(r#"{{"bundle": "{bundle}", "root": "{root}"}}"#),
+            ];
+            for state in states {
+                let program = Program { stdin: Some(state.clone().into()), openat2, ..Program::new("/bin/sh", &hook) };
+                let ended = container.enter(|inside| inside.run(&program)).unwrap().unwrap();
+                assert!(fs::symlink_metadata(&link).is_err(), "{root}, {state}: a link was made in the host's root");
+                assert_eq!(ended.code, Some(2), "{root}, {state}: {}", ended.stderr);
+                assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+            }
+        }
+    }
+}
+
+/// runc's init has the root as its working directory.
+#[test]
+fn the_hosts_root_is_refused_where_runc_says_so() {
+    const NAME: &str = "the_hosts_root_is_refused_where_runc_says_so";
+    if !as_root(NAME) {
+        return;
+    }
+    let container = Container::new().unwrap();
+    container.dir("bound", 0o755).unwrap();
+    container.write("host/library", "", 0o644).unwrap();
+    let bundle = container.path("").display().to_string();
+    let link = container.path("host/made").display().to_string();
+    let library = container.path("host/library").display().to_string();
+    // Something that the spec mounts must be a mount, too.
+    let script = format!(
+        "printf 'runc:[2:INIT]' > /proc/self/comm; mount --bind / {bundle}/bound; \
+         mount --bind /etc/passwd {bundle}/bound{library}; cd {bundle}/bound; {HOOK} create-container --symlink library {link}"
+    );
+    let program = Program { stdin: Some(b"{}".to_vec()), ..Program::new("/bin/sh", &["-c", &script]) };
+    let ended = container.enter(|inside| inside.run(&program)).unwrap().unwrap();
+    assert!(fs::symlink_metadata(&link).is_err(), "a link was made in the host's root");
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
 }

@@ -25,6 +25,9 @@ pub const LIBRARY_DIR: &str = "/usr/lib/x86_64-linux-gnu";
 pub const DRIVER_DIR: &str = "/drv";
 /// The driver's library.
 pub const LIBCUDA: &str = "libcuda.so.580.159.04";
+/// What the driver tells in procfs.
+const PARAMS: &str = "/proc/driver/nvidia/params";
+const GPUS: &str = "/proc/driver/nvidia/gpus";
 /// All that the hook can do.
 pub const ALL: [&str; 23] = [
     "create-container",
@@ -108,6 +111,13 @@ pub fn usual() -> io::Result<Container> {
     container.bind(&format!("driver/{LIBCUDA}"), &format!("{LIBRARY_DIR}/{LIBCUDA}"), true)?;
     container.bind("driver/dir", DRIVER_DIR, true)?;
     container.mount("/proc", What::Procfs);
+    container.dir("procfs/nvidia/gpus", 0o555)?;
+    container.write("procfs/nvidia/params", "", 0o444)?;
+    container.bind("procfs", "/proc/driver", false)?;
+    // Of the kernel's own, as these have to be.
+    for (from, at) in [("/proc/sys/kernel/hostname", PARAMS), ("/proc/sys", GPUS)] {
+        container.mount(at, What::Bind { from: from.into(), read_only: false });
+    }
     // Only root may make nodes, and there only the profile needs one.
     let _ = container.device("devices/nvidia0", (195, 0));
     container.write("devices/nvidia-caps/nvidia-cap1", "", 0o444)?;
@@ -137,6 +147,8 @@ fn ended_well(ended: &Ended) -> Result<(), String> {
     match (ended.hung, ended.code) {
         (true, _) => Err("it hangs".to_owned()),
         (false, Some(0)) => Ok(()),
+        // Whoever hides GPUs wants no container that shows them all.
+        (false, Some(2)) if ended.stderr.contains(GPUS) => Ok(()),
         (false, code) => Err(format!("it ended with {code:?}")),
     }
 }
@@ -217,6 +229,19 @@ pub fn finds_libcuda(container: &Container, ran: &Ran) -> Result<(), String> {
     let path = format!("{LIBRARY_DIR}/libcuda.so.1");
     let is_there = bytes.windows(path.len()).any(|part| part == path.as_bytes());
     if is_there { Ok(()) } else { Err("libcuda.so.1 is not in the loader's cache".to_owned()) }
+}
+
+/// All is done that was asked for, without a word.
+fn does_all(container: &Container, ran: &Ran) -> Result<(), String> {
+    finds_libcuda(container, ran)?;
+    let params = ran.mounted.file(&container.root(PARAMS)).unwrap_or_default();
+    let gpus: Vec<_> = ran.mounted.items.keys().filter(|path| path.starts_with(container.root(GPUS))).collect();
+    let told = ran.ended.stderr.as_str();
+    if (params, gpus.len(), told) == (b"ModifyDeviceFiles: 0\n", 1, "") {
+        Ok(())
+    } else {
+        Err(format!("the driver's parameters are {:?}, its list {gpus:?}", String::from_utf8_lossy(params)))
+    }
 }
 
 /// Either the library is found, or somebody is told that it is not.

@@ -108,9 +108,10 @@ impl Container {
         Ok(container)
     }
 
-    /// A path of the bundle: `rootfs`, `volumes/…`, `host/…`.
+    /// A path of the bundle: `rootfs`, `volumes/…`, `host/…`. It may be one already.
     pub fn path(&self, path: &str) -> PathBuf {
-        self.dir.path().join(path.trim_start_matches('/'))
+        let dir = self.dir.path();
+        if Path::new(path).starts_with(dir) { path.into() } else { dir.join(path.trim_start_matches('/')) }
     }
 
     /// A path of the root, as the host names it.
@@ -154,6 +155,11 @@ impl Container {
         &mut self.mounts
     }
 
+    /// Where what shows at a path of the root is from: a bind mount's source, or the image.
+    pub fn source_of(&self, path: &str) -> PathBuf {
+        source(&self.mounts, path).unwrap_or_else(|| self.root(path))
+    }
+
     /// Makes the mounts in a mount namespace of its own, and gives what is done in it.
     ///
     /// # Errors
@@ -167,8 +173,7 @@ impl Container {
     /// # Errors
     /// The mounts are refused, or the program cannot be run.
     pub fn run(&self, program: &Program) -> io::Result<Ran> {
-        // The mount points that are missing are made, in volumes too.
-        self.enter(|_| ())?;
+        namespace::make_points(self)?;
         let look = || Ok::<_, io::Error>((Snapshot::of(&self.root("/"))?, Snapshot::of_all(&self.beside())?));
         let before = look()?;
         let (ended, mounted, [unchanged, changed]) = self.enter(|inside| {
@@ -195,6 +200,18 @@ impl Container {
     fn beside(&self) -> [PathBuf; 2] {
         ["volumes", "host"].map(|dir| self.path(dir))
     }
+}
+
+/// What shows at a path by these mounts; `None` if they have nothing to do with it.
+fn source(mounts: &[Mount], path: &str) -> Option<PathBuf> {
+    mounts.iter().rev().find_map(|mount| match &mount.what {
+        What::Bind { from, .. } => {
+            let below = Path::new(path).strip_prefix(&mount.at).ok()?;
+            // Nothing is below a file, not even its own name with a slash.
+            Some(if below.as_os_str().is_empty() { from.clone() } else { from.join(below) })
+        }
+        _ => None,
+    })
 }
 
 /// Laying out: each makes the directories above.

@@ -5,14 +5,14 @@ use std::fs;
 use std::io;
 
 use super::{
-    Attack, DRIVER_DIR, LIBCUDA, LIBRARY_DIR, SECRET, cache, canary, clear, finds_libcuda, finds_or_tells, nothing,
+    Attack, DRIVER_DIR, LIBCUDA, LIBRARY_DIR, SECRET, cache, canary, clear, does_all, finds_or_tells, nothing,
     secret_file,
 };
 use crate::container::{Container, Ran, What};
 
 /// All of them; the first is none, but what must work.
 pub const ATTACKS: &[Attack] = &[
-    Attack { name: "an_ordinary_container_finds_its_libraries", lay_out: |_| Ok(()), also: finds_libcuda },
+    Attack { name: "an_ordinary_container_gets_all_that_is_asked_for", lay_out: |_| Ok(()), also: does_all },
     // Reading
     attack("a_musl_path_that_leads_to_a_volume_is_not_copied", musl_paths_lead_to_a_volume),
     attack("a_musl_path_that_leads_to_the_kernels_tables_is_not_copied", musl_paths_lead_to_tables),

@@ -9,8 +9,11 @@ use std::process::Command;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount};
 
 use super::program::{Ended, Program};
-use super::{Container, Mount, What};
+use super::{Container, Mount, What, source};
 use crate::escape::unescape;
+
+/// A file of procfs whose text can be chosen is that of the host's name: it stands for the driver's parameters.
+const HOST_NAME: &str = "ModifyDeviceFiles: 1";
 
 /// What runs in the namespace sees.
 #[derive(Debug)]
@@ -45,11 +48,12 @@ impl Inside<'_> {
 /// Makes the mounts in a thread's own namespace, which ends with the thread and what was started in it.
 pub(super) fn enter<R: Send>(container: &Container, work: impl FnOnce(&Inside<'_>) -> R + Send) -> io::Result<R> {
     let in_own = || {
-        unshare_mounts()?;
         make_points(container)?;
+        unshare()?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         // As runtimes do, so that the root is a mount of its own.
         mount_bind_recursive(container.root("/"), container.root("/"))?;
+        rustix::system::sethostname(HOST_NAME.as_bytes())?;
         for mount in &container.mounts {
             make(container, mount).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", mount.at)))?;
         }
@@ -62,42 +66,48 @@ pub(super) fn enter<R: Send>(container: &Container, work: impl FnOnce(&Inside<'_
 }
 
 #[expect(unsafe_code, reason = "unshare(2) may part what threads rely on to be shared")]
-fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: only mounts and the working directory are parted, and only for this thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn unshare() -> io::Result<()> {
+    // SAFETY: only mounts, the working directory and the host's name are parted, and only for this thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUTS) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
-/// The mount points that the image has to have.
-fn make_points(container: &Container) -> io::Result<()> {
-    container.mounts.iter().try_for_each(|mount| {
-        // Below another mount the runtime makes it there.
-        if container.mounts.iter().any(|other| is_below(&mount.at, &other.at)) {
-            Ok(())
-        } else {
-            point(container, mount)
+/// Makes the mount points that are missing, where the mounts before would show them.
+pub(super) fn make_points(container: &Container) -> io::Result<()> {
+    for (number, mount) in container.mounts.iter().enumerate() {
+        let before = container.mounts.get(..number).unwrap_or_default();
+        // procfs and its kin have what they have.
+        let is_made = |other: &&Mount| !matches!(other.what, What::Bind { .. }) && is_below(&mount.at, &other.at);
+        let at = source(before, &mount.at);
+        match at {
+            Some(at) => make_point(&at, mount)?,
+            None if before.iter().rev().any(|other| is_made(&other)) => {}
+            None => make_point(&container.root(&mount.at), mount)?,
         }
-    })
+    }
+    Ok(())
 }
 
 fn is_below(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn point(container: &Container, mount: &Mount) -> io::Result<()> {
-    let at = container.root(&mount.at);
+fn make_point(at: &Path, mount: &Mount) -> io::Result<()> {
     let is_file = matches!(&mount.what, What::Bind { from, .. } if !fs::metadata(from)?.is_dir());
-    match (fs::metadata(&at), at.parent()) {
+    match (fs::metadata(at), at.parent()) {
         (Ok(_), _) => Ok(()),
         (Err(_), Some(parent)) if is_file => {
             fs::create_dir_all(parent)?;
-            fs::write(&at, "")
+            fs::write(at, "")
         }
-        _ => fs::create_dir_all(&at),
+        _ => fs::create_dir_all(at),
     }
 }
 
 fn make(container: &Container, of: &Mount) -> io::Result<()> {
-    point(container, of)?;
     let at = container.root(&of.at);
     let none = MountFlags::empty();
     match &of.what {

@@ -122,7 +122,7 @@ fn shown(item: Option<&Item>) -> String {
     let what = match kind {
         Kind::Dir => "a directory".to_owned(),
         Kind::File(bytes) => {
-            let start = bytes.get(..bytes.len().min(100)).unwrap_or_default();
+            let start = bytes.get(..bytes.len().min(40)).unwrap_or_default();
             format!("a file of {} bytes {:?}", bytes.len(), String::from_utf8_lossy(start))
         }
         Kind::Link(target) => format!("a link to {}", target.display()),
