@@ -4,7 +4,9 @@
 //! could do. The same are run against the program that tests build and against the one that is shipped.
 #![expect(clippy::disallowed_methods, reason = "lays attacks out on disk")]
 
+pub mod bombs;
 pub mod canary;
+pub mod documents;
 mod list;
 
 use std::collections::BTreeSet;
@@ -95,7 +97,18 @@ impl Attack {
 /// # Errors
 /// It cannot be laid out.
 pub fn usual() -> io::Result<Container> {
-    let mut container = Container::new()?;
+    fill(Container::new()?)
+}
+
+/// The same below a directory.
+///
+/// # Errors
+/// It cannot be laid out.
+pub fn usual_in(dir: &Path) -> io::Result<Container> {
+    fill(Container::new_in(dir)?)
+}
+
+fn fill(mut container: Container) -> io::Result<Container> {
     for dir in ["rootfs/etc/ld.so.conf.d", "rootfs/usr/local/lib", "rootfs/tmp", "devices/dri", "devices/nvidia-caps"] {
         container.dir(dir, 0o755)?;
     }

@@ -159,6 +159,30 @@ fn program_header(class: Class, segment: &Segment) -> Vec<u8> {
     [&kind.to_le_bytes(), before, &place, after, &words(class, [align])].concat()
 }
 
+/// A file whose sections of notes, so many, are one and the same: as many empty notes of an owner as `size` bytes hold.
+pub fn note_sections(sections: u16, size: u32, owner: &str) -> Vec<u8> {
+    const HEADER: u32 = 64;
+    const SHT_NOTE: u32 = 7;
+    let class = Class::Elf64;
+    let mut bytes = header(class, Machine::X86_64, 0);
+    let table = u64::from(HEADER).to_le_bytes();
+    bytes.splice(40..48, table);
+    bytes.splice(58..60, 64_u16.to_le_bytes());
+    bytes.splice(60..62, sections.to_le_bytes());
+    let notes_at = HEADER + u32::from(sections) * 64;
+    for _ in 0..sections {
+        bytes.extend([0, SHT_NOTE].map(u32::to_le_bytes).concat());
+        bytes.extend(words(class, [0, 0, notes_at, size]));
+        bytes.extend([0_u32, 0].map(u32::to_le_bytes).concat());
+        bytes.extend(words(class, [4, 0]));
+    }
+    let name = [owner.as_bytes(), b"\0"].concat();
+    let padding = name.len().next_multiple_of(4) - name.len();
+    let note = [[length(&name), 0, 1].map(u32::to_le_bytes).concat(), name, vec![0; padding]].concat();
+    bytes.extend(note.iter().cycle().take(usize::try_from(size).unwrap_or_default()));
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

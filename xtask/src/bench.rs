@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: whole processes, measured side by side in one run. I/O.
 #![expect(clippy::disallowed_methods, reason = "lays out hosts and runs programs")]
 
+mod attacks;
 pub mod hook;
 mod inject;
 mod runtime;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use testdata::Host;
 
 use crate::build;
+pub use attacks::run as attacks;
 pub use inject::run as inject;
 
 /// Runs of each command.

@@ -68,6 +68,9 @@ enum Task {
         /// What
         #[arg(value_enum)]
         what: Bench,
+        /// Attack these static programs, and not those of this tree
+        #[arg(long, value_name = "DIR")]
+        programs: Option<PathBuf>,
     },
     /// Fuzz the readers of what others write; all targets if none is named
     Fuzz {
@@ -107,6 +110,8 @@ enum Bench {
     Start,
     /// cdi-runtime, against the runtime that it becomes; as root
     Runtime,
+    /// The hook and cdi-runtime with images that would have them take for ever; as root
+    Attacks,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -122,10 +127,11 @@ fn main() -> anyhow::Result<()> {
         Task::E2e { engines, inside: true, .. } => e2e::run_inside(&engines),
         Task::E2e { quick: true, .. } => e2e::run_quick(),
         Task::E2e { engines, .. } => e2e::run(&engines),
-        Task::Bench { what: Bench::Generate } => bench::generate(),
-        Task::Bench { what: Bench::Inject } => bench::inject(),
-        Task::Bench { what: Bench::Start } => bench::start(),
-        Task::Bench { what: Bench::Runtime } => bench::runtime(),
+        Task::Bench { what: Bench::Generate, .. } => bench::generate(),
+        Task::Bench { what: Bench::Inject, .. } => bench::inject(),
+        Task::Bench { what: Bench::Start, .. } => bench::start(),
+        Task::Bench { what: Bench::Runtime, .. } => bench::runtime(),
+        Task::Bench { what: Bench::Attacks, programs } => bench::attacks(programs),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Task::Gpu { programs, podman, runtimes, rootfs, output } => {
             gpu::run(&gpu::Host { programs, podman, runtimes, rootfs, output })

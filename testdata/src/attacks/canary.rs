@@ -131,9 +131,9 @@ fn kinds(at: &Path, is_dir: bool) -> Vec<(By, What, u32)> {
 fn without_parents(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut way, part| {
         if part == Component::ParentDir {
-            _ = way.pop()
+            _ = way.pop();
         } else {
-            way.push(part)
+            way.push(part);
         }
         way
     })

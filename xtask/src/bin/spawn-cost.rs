@@ -4,6 +4,9 @@
 //! microseconds, the greatest peak resident set in KiB, and what the command takes more than the one before it, in the
 //! mean of all rounds, with the standard error of that; parted by tabs. What a script does before is not counted. It is
 //! a small program of its own because Linux carries the caller's peak over into the child's (`getrusage(2)`).
+//!
+//! `spawn-cost --once CMD [ARG…]` runs a command with the same standard streams, and says last on stderr what it cost:
+//! microseconds, and the peak in KiB. It ends as the command does.
 #![expect(clippy::disallowed_methods, reason = "runs what it measures")]
 
 use std::process::{Command, ExitCode, Stdio};
@@ -20,6 +23,11 @@ struct Cost {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, command @ ..] = arguments.as_slice()
+        && flag == "--once"
+    {
+        return once(command);
+    }
     let (rounds, commands) = match arguments.split_first() {
         Some((rounds, rest)) => (rounds.parse().unwrap_or(0), rest.split(|word| word == "--").collect::<Vec<_>>()),
         None => (0, Vec::new()),
@@ -66,6 +74,18 @@ fn spawn(command: &[String]) -> Option<Cost> {
     let child = command.spawn().ok()?;
     let (status, peak_kib) = wait(i32::try_from(child.id()).ok()?)?;
     (status == 0).then(|| Cost { micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), peak_kib })
+}
+
+fn once(command: &[String]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::from(2) };
+    let start = Instant::now();
+    let child = Command::new(program).args(arguments).spawn().ok();
+    let ended = child.and_then(|child| wait(i32::try_from(child.id()).ok()?));
+    let Some((status, peak_kib)) = ended else { return ExitCode::from(2) };
+    eprintln!("\n{}\t{peak_kib}", start.elapsed().as_micros());
+    // A signal's number has no exit code of its own.
+    let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// Waits for a child and takes its resource usage, which std does not tell.
