@@ -8,6 +8,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,6 +58,42 @@ fn every_command_is_understood_and_does_nothing_where_there_is_no_driver() {
     }
     assert!(count > 10, "{count} commands");
     assert!(!Path::new(&spec).exists());
+}
+
+/// The command line around the program, as a shell runs it.
+fn line_of_command(line: &str) -> &str {
+    let line = line.trim();
+    let line = line.split_once("RUN+=\"").map_or(line, |(_, run)| run.trim_end_matches('"'));
+    line.trim_start_matches("Exec = ")
+}
+
+/// Whoever calls a package manager has variables of their own: of another spec, of directories of libraries.
+#[test]
+fn no_script_or_trigger_hands_on_the_variables_of_its_caller() {
+    let dir = TempDir::new().unwrap();
+    let (program, seen) = (dir.path().join("cdi-gen"), dir.path().join("seen"));
+    fs::write(&program, format!("#!/bin/sh\nenv > {}\n", seen.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut count = 0;
+    for (path, text) in files() {
+        // systemd starts services with an environment of its own.
+        if path.extension().is_some_and(|extension| extension == "service" || extension == "nix") {
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && line.contains(PROGRAM)) {
+            count += 1;
+            let line = line_of_command(line).replace(PROGRAM.trim(), program.to_str().unwrap());
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &line]).env("NVIDIA_CTK_CDI_OUTPUT_FILE_PATH", "/x").env("LD_LIBRARY_PATH", "/tmp");
+            assert!(shell.env("PATH", "/tmp:/usr/bin:/bin").status().unwrap().success(), "{line}");
+            let seen = fs::read_to_string(&seen).unwrap();
+            // What the shell of the stand-in sets itself.
+            let own = ["PWD=", "SHLVL=", "_=", "OLDPWD="];
+            let seen: Vec<&str> = seen.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).collect();
+            assert_eq!(seen, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{}: {line}", path.display());
+        }
+    }
+    assert!(count > 20, "{count} commands");
 }
 
 #[test]

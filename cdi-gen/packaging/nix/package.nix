@@ -1,5 +1,5 @@
 # Beside the sources that `cargo xtask dist` makes: nix-build -E 'with import <nixpkgs> { }; callPackage ./package.nix { }'
-{ lib, rustPlatform, zstd }:
+{ lib, coreutils, rustPlatform, zstd }:
 let
   version = "@VERSION@";
   archive = ./. + "/cdi-tools-${version}.tar.zst";
@@ -16,8 +16,8 @@ rustPlatform.buildRustPackage {
   cargoTestFlags = [ "--package=cdi-specs" ];
   postInstall = ''
     install -Dm644 cdi-gen/packaging/udev/71-cdi-gen.rules -t $out/lib/udev/rules.d
-    sed -i "s,/usr/bin/systemctl,/run/current-system/sw/bin/systemctl,; s,/usr/bin/,$out/bin/," \
-      $out/lib/udev/rules.d/71-cdi-gen.rules
+    sed -i "s,/usr/bin/systemctl,/run/current-system/sw/bin/systemctl,; s,/usr/bin/env,${coreutils}/bin/env,; \
+      s,/usr/bin/cdi-gen,$out/bin/cdi-gen," $out/lib/udev/rules.d/71-cdi-gen.rules
     cargo run --offline --package xtask -- documents documents
     cp -r documents/usr/share $out/share
   '';
