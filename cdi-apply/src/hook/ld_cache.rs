@@ -44,10 +44,11 @@ const MAX_NAME: usize = 4096;
 pub const MAX_BYTES: usize = 8 << 20;
 /// Entries that are read at most, five times as many.
 const MAX_ENTRIES: usize = 100_000;
-/// Entries may share strings, which are compared and written for each: no more than so many bytes are read, and written.
-const MAX_READ_STRINGS: usize = 8 << 20;
-const MAX_STRINGS: usize = 12 << 20;
+/// Entries may share strings, which are compared and written for each: no more than so many bytes.
+const MAX_STRINGS: usize = 5 << 20;
+/// Real ones have two extensions of some hundred bytes.
 const MAX_EXTENSIONS: usize = 16;
+const MAX_EXTENSIONS_SIZE: usize = 64 << 10;
 
 /// One line of `ldconfig -p`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,10 +177,12 @@ impl<'c> Cache<'c> {
             return Ok(());
         }
         let count = word(directory, 4)?.min(MAX_EXTENSIONS);
+        let mut left = MAX_EXTENSIONS_SIZE;
         for extension in directory.get(8..).unwrap_or_default().chunks_exact(EXTENSION).take(count) {
             let (tag, flags) = (number(extension, 0)?, number(extension, 4)?);
             let (start, size) = (word(extension, 8)?, word(extension, 12)?);
             let bytes = start.checked_add(size).and_then(|end| file.get(start..end)).ok_or(CacheError::Damaged)?;
+            left = left.checked_sub(size).ok_or(CacheError::TooLong)?;
             if tag == HWCAPS_TAG {
                 let names = bytes.chunks_exact(4).map(|offset| string(table, word(offset, 0)?));
                 self.hwcaps = names.collect::<Result<_, _>>()?;
@@ -212,7 +215,7 @@ impl<'c> Cache<'c> {
         self.entries.sort_by(order);
     }
 
-    /// The file, or `None` if it would be too long for the format's numbers.
+    /// The file, or `None` if it would be longer than one that is read.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut strings = Strings { start: NEW_HEADER + self.entries.len() * NEW_ENTRY, ..Strings::default() };
         let entries: Option<Vec<_>> = self.entries.iter().map(|entry| strings.entry(entry)).collect();
@@ -231,7 +234,7 @@ impl<'c> Cache<'c> {
             file.resize(extensions_at, 0);
             self.write_extensions(hwcaps?.as_flattened(), &mut file)?;
         }
-        Some(file)
+        Some(file).filter(|file| file.len() <= MAX_BYTES && self.entries.len() <= MAX_ENTRIES)
     }
 
     fn write_extensions(&self, hwcaps: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
@@ -272,7 +275,7 @@ impl Strings {
 
     /// Where a string stands.
     fn add(&mut self, text: &[u8]) -> Option<u32> {
-        let at = u32::try_from(self.start + self.bytes.len()).ok().filter(|_| self.bytes.len() < MAX_STRINGS)?;
+        let at = u32::try_from(self.start + self.bytes.len()).ok().filter(|_| self.bytes.len() < MAX_BYTES)?;
         self.bytes.extend(text);
         self.bytes.push(0);
         Some(at)
@@ -345,7 +348,7 @@ fn within_limits<'c>(
     count: usize,
     entries: impl Iterator<Item = Result<Entry<'c>, CacheError>>,
 ) -> Result<Vec<Entry<'c>>, CacheError> {
-    let mut left = if count > MAX_ENTRIES { return Err(CacheError::TooLong) } else { MAX_READ_STRINGS };
+    let mut left = if count > MAX_ENTRIES { return Err(CacheError::TooLong) } else { MAX_STRINGS };
     let mut kept = Vec::with_capacity(count);
     for entry in entries {
         let entry = entry?;

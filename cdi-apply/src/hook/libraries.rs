@@ -87,26 +87,27 @@ impl<'o> Libraries<'o> {
         let (mut added, heads) = (Added::default(), Heads::default());
         for dir in &self.dirs {
             let mut entries = Vec::new();
-            let done = self.listed(root, dir, known).and_then(|listed| listed.entries(root, &heads, &mut entries));
-            done.unwrap_or_else(|error| tell(dir, error));
+            let (listed, all_listed) = self.listed(root, dir, known);
+            let all_found = listed.entries(root, &heads, &mut entries);
+            all_listed.and(all_found).unwrap_or_else(|error| tell(dir, error));
             let of_dir = if known.contains(dir) { &mut added.last } else { &mut added.first };
             of_dir.extend(latest(entries));
         }
         added
     }
 
-    fn listed<'l>(&'l self, root: &Root, dir: &'l str, known: &BTreeSet<String>) -> io::Result<Listed<'l>> {
+    /// What is to be looked at in a directory; if it cannot be listed, what is known to have come into it.
+    fn listed<'l>(&'l self, root: &Root, dir: &'l str, known: &BTreeSet<String>) -> (Listed<'l>, io::Result<()>) {
         let (came, unmade) = (into(&self.came, dir), into(&self.unmade, dir));
-        let names = if !known.contains(dir) || self.mounted.contains(dir) {
-            match root.list(&HookPath::library(Path::new(dir)), |name| is_library(name.as_bytes())) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-                names => names?,
-            }
-        } else {
-            let names = came.iter().map(|came| came.name).filter(|name| is_library(name));
-            names.map(|name| OsStr::from_bytes(name).to_owned()).collect()
+        let is_whole = !known.contains(dir) || self.mounted.contains(dir);
+        let list = || root.list(&HookPath::library(Path::new(dir)), |name| is_library(name.as_bytes()));
+        let (names, all_listed) = match is_whole.then(list) {
+            None => (came_names(&came, false), Ok(())),
+            Some(Ok(names)) => (names, Ok(())),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Ok(())),
+            Some(Err(error)) => (came_names(&came, true), Err(error)),
         };
-        Ok(Listed { dir, names, came, unmade })
+        (Listed { dir, names, came, unmade }, all_listed)
     }
 }
 
@@ -116,6 +117,14 @@ fn into<'o>(all: &[Came<'o>], dir: &str) -> Vec<Came<'o>> {
     found.sort_by_key(|came| came.name);
     found.dedup_by_key(|came| came.name);
     found
+}
+
+/// The names of what came into a directory, sorted; and of what links there lead to.
+fn came_names(came: &[Came<'_>], with_targets: bool) -> Vec<OsString> {
+    let targets = came.iter().filter_map(|came| came.target).filter(|target| with_targets && !target.contains('/'));
+    let names = came.iter().map(|came| came.name).chain(targets.map(str::as_bytes)).filter(|name| is_library(name));
+    let names: BTreeSet<&[u8]> = names.collect();
+    names.into_iter().map(|name| OsStr::from_bytes(name).to_owned()).collect()
 }
 
 /// Of two files with a SONAME the later version counts.
@@ -170,25 +179,25 @@ impl Listed<'_> {
                 break;
             }
         }
+        // Those that are asked for come first, should the budget not do for all.
         for (name, role) in with_roles() {
-            match role {
-                Role::Library { has_soname: true } => {}
-                Role::Link | Role::Library { .. } => linked_flags.map_or(Ok(()), |flags| add(flags, name, name))?,
-                Role::Other => {
-                    let Some(Found { is_link, flags, soname }) = files.identify(name)? else { continue };
-                    let soname = soname.as_deref().filter(|soname| may_claim(name, soname));
-                    let soname = soname.map_or(name, str::as_bytes);
-                    if is_link && soname != name {
-                        add(flags, name, name)?;
-                    }
-                    add(flags, soname, if self.position(soname).is_some() { soname } else { name })?;
-                }
+            if matches!(role, Role::Link | Role::Library { has_soname: false }) {
+                linked_flags.map_or(Ok(()), |flags| add(flags, name, name))?;
             }
         }
         for (name, file) in self.unmade.iter().filter_map(|came| Some((came.name, self.end_of(came)?))) {
             if let Some(found) = files.identify(file)? {
                 add(found.flags, name, file)?;
             }
+        }
+        for (name, _) in with_roles().filter(|(_, role)| matches!(role, Role::Other)) {
+            let Some(Found { is_link, flags, soname }) = files.identify(name)? else { continue };
+            let soname = soname.as_deref().filter(|soname| may_claim(name, soname));
+            let soname = soname.map_or(name, str::as_bytes);
+            if is_link && soname != name {
+                add(flags, name, name)?;
+            }
+            add(flags, soname, if self.position(soname).is_some() { soname } else { name })?;
         }
         Ok(())
     }

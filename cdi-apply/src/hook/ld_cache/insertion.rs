@@ -12,8 +12,8 @@ use cdi_gen::facts::elf::ReadAt;
 
 use super::{
     Added, CacheError, ENDIAN, ENDIAN_AT, EXTENSION, EXTENSIONS_AT, EXTENSIONS_MAGIC, Entry, HWCAPS_TAG, MAX_BYTES,
-    MAX_EXTENSIONS, MAX_NAME, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, PATH_AT, STRINGS_SIZE_AT, Strings, by_name,
-    entry_of, number, order, string, word,
+    MAX_ENTRIES, MAX_EXTENSIONS, MAX_EXTENSIONS_SIZE, MAX_NAME, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, PATH_AT,
+    STRINGS_SIZE_AT, Strings, by_name, entry_of, number, order, string, word,
 };
 
 /// Entries that are copied at once, and bytes of strings.
@@ -21,9 +21,8 @@ const CHUNK_ENTRIES: usize = 2048;
 const CHUNK: usize = CHUNK_ENTRIES * NEW_ENTRY;
 /// What is read for a name; few are longer.
 const USUAL_NAME: usize = 128;
-/// Files of one name in a cache at most, and bytes of extensions: images have some few.
+/// Files of one name in a cache at most: images have some few.
 const MAX_SAME: usize = 64;
-const MAX_EXTENSIONS_SIZE: usize = 64 << 10;
 
 type Raw = [u8; NEW_ENTRY];
 
@@ -61,7 +60,11 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         let entries = entries.ok_or_else(unfit)?;
         let strings_size = file.strings.len() + strings.bytes.len();
         let mut this = Self { file, entries, header, moving, tail: strings.bytes };
-        this.set(NEW_MAGIC.len(), this.file.count + this.entries.len())?;
+        let count = this.file.count + this.entries.len();
+        if count > MAX_ENTRIES || this.strings_end() > MAX_BYTES {
+            return Err(unfit());
+        }
+        this.set(NEW_MAGIC.len(), count)?;
         this.set(STRINGS_SIZE_AT, strings_size)?;
         let extensions_at = word(&this.header, EXTENSIONS_AT).map_err(|_| unfit())?;
         if extensions_at != 0 {
@@ -71,6 +74,11 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
             this.set(EXTENSIONS_AT, moved_to)?;
         }
         Ok(this)
+    }
+
+    /// Where the strings of the new file end.
+    fn strings_end(&self) -> usize {
+        self.file.strings.end + self.entries.len() * NEW_ENTRY + self.tail.len()
     }
 
     /// Whether the file has all that is to be in it.
