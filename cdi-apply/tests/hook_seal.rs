@@ -1,6 +1,7 @@
 //! The seal on the whole program: it refuses nothing that the hook does, and a kernel that has less is told.
 #![cfg(feature = "hook")]
 #![expect(
+    unsafe_code,
     clippy::disallowed_methods,
     clippy::unwrap_used,
     reason = "tests set up files and stop at the first surprise"
@@ -9,10 +10,12 @@
 mod kernel;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use cdi_apply::hook::seal::landlock;
 use kernel::{Lack, Record, lacking, recorded};
 use tempfile::TempDir;
 use testdata::elf;
@@ -121,23 +124,36 @@ fn record(bundle: &Bundle, before: &str, lacks: &[Lack]) -> Option<Record> {
     recorded(command)
 }
 
-/// Both ways of resolving, in roots that can be written and that cannot, with caches of each length and of none.
+/// Both ways of resolving, in roots that can be written and that cannot, with caches of each length and of none. Whoever
+/// needs no more mounts is confined to the root.
 #[test]
 fn the_seal_refuses_nothing_that_the_hook_does() {
-    let read_only = "mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs";
-    for missing in [&[][..], &[libc::SYS_openat2], &[libc::SYS_openat2, libc::SYS_statx]] {
-        for (before, libraries) in [("true", None), ("true", Some(3)), ("true", Some(20_000)), (read_only, Some(3))] {
-            let bundle = Bundle::new();
-            libraries.into_iter().for_each(|libraries| bundle.cache(libraries));
-            let lacks: Vec<Lack> = missing.iter().map(|call| Lack::of(*call, libc::ENOSYS)).collect();
-            let Some(mut record) = record(&bundle, before, &lacks) else { return };
-            record.refused.retain(|(call, _)| !missing.contains(call));
-            let what = format!("{missing:?} {before} {libraries:?}: {record:?}");
-            assert!(record.is_sealed && record.status == 0 && record.refused.is_empty(), "{what}");
-            assert!(record.calls.contains(&libc::SYS_mount), "{what}");
-            let is_made = Path::new(&bundle.path(&format!("{DRIVER_DIR}/libcuda.so"))).is_symlink();
-            assert_eq!(is_made, before == "true", "{what}");
-        }
+    let (openat2, statx, landlock) = (libc::SYS_openat2, libc::SYS_statx, libc::SYS_landlock_create_ruleset);
+    let kernels = [&[][..], &[openat2], &[openat2, statx], &[landlock]];
+    let roots = [
+        ("true", None, true),
+        ("true", Some(3), true),
+        ("true", Some(20_000), true),
+        ("mount --bind rootfs rootfs; mount -o remount,bind,ro rootfs", Some(3), false),
+        ("mount --bind rootfs/etc rootfs/etc", Some(3), false),
+        ("mount --bind rootfs/etc/ld.so.cache rootfs/etc/ld.so.cache", Some(3), false),
+    ];
+    for (missing, (before, libraries, can_confine)) in
+        kernels.iter().flat_map(|kernel| roots.map(|root| (kernel, root)))
+    {
+        let bundle = Bundle::new();
+        libraries.into_iter().for_each(|libraries| bundle.cache(libraries));
+        let lacks: Vec<Lack> = missing.iter().map(|call| Lack::of(*call, libc::ENOSYS)).collect();
+        let Some(mut record) = record(&bundle, before, &lacks) else { return };
+        record.refused.retain(|(call, _)| !missing.contains(call));
+        let what = format!("{missing:?} {before} {libraries:?}: {record:?}");
+        assert!(record.is_sealed && record.status == 0 && record.refused.is_empty(), "{what}");
+        assert!(record.calls.contains(&libc::SYS_mount), "{what}");
+        let is_made = bundle.path(&format!("{DRIVER_DIR}/libcuda.so")).is_symlink();
+        assert_eq!(is_made, !before.contains("ro rootfs"), "{what}");
+        let is_confined = record.calls.contains(&libc::SYS_landlock_restrict_self);
+        let can_confine = can_confine && has_landlock() && !missing.contains(&openat2) && !missing.contains(&landlock);
+        assert_eq!(is_confined, can_confine, "{what}");
     }
 }
 
@@ -284,5 +300,58 @@ fn each_capability_that_the_hook_keeps_is_needed() {
         assert!(told.contains(&format!("{path}: ")), "without {capability}: {told}");
         let told = stderr(&["env"]);
         assert!(!told.contains(&format!("{path}: ")), "with all: {told}");
+    }
+}
+
+fn has_landlock() -> bool {
+    const VERSION: u32 = 1;
+    // SAFETY: takes numbers only.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) };
+    version > 0
+}
+
+/// In a process of its own, which is this test's program once more, with a file that it had open and one of the host.
+#[test]
+fn whoever_is_confined_reaches_the_root_and_nothing_else() {
+    const CONFINED: &str = "CONFINE_THIS_PROCESS";
+    if !has_landlock() {
+        return println!("skipped: the kernel has no Landlock");
+    }
+    let Some(dir) = std::env::var_os(CONFINED) else {
+        let bundle = Bundle::new();
+        bundle.cache(3);
+        let mut again = Command::new("/proc/self/exe");
+        again.args(["--exact", "whoever_is_confined_reaches_the_root_and_nothing_else"]);
+        let output = again.env(CONFINED, bundle.dir.path()).output().unwrap();
+        return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    };
+    let path = |path: &str| Path::new(&dir).join(path);
+    let root = fs::File::open(path("rootfs")).unwrap();
+    let adds = [cdi_specs::HookOperation::LibraryDir("/lib".to_owned())];
+    assert!(rustix::thread::set_no_new_privs(true).is_ok() && landlock::confine(root.as_fd(), &adds));
+    fs::read(path("rootfs/etc/ld.so.cache")).unwrap();
+    fs::write(path("rootfs/etc/new"), "").unwrap();
+    fs::rename(path("rootfs/etc/new"), path("rootfs/etc/newer")).unwrap();
+    std::os::unix::fs::symlink("a", path("rootfs/lib/new")).unwrap();
+    fs::create_dir(path("rootfs/new")).unwrap();
+    fs::read("/proc/self/mountinfo").unwrap();
+    let denied = [
+        ("the bundle", fs::read(path("state")).map(drop)),
+        ("the host's files", fs::read("/etc/passwd").map(drop)),
+        ("the host's directories", fs::read_dir("/etc").map(drop)),
+        ("other processes", fs::read("/proc/1/status").map(drop)),
+        ("a file beside", fs::write(path("new"), "")),
+        ("a link beside", std::os::unix::fs::symlink("a", path("link"))),
+        ("a directory beside", fs::create_dir(path("dir"))),
+        ("to remove beside", fs::remove_file(path("state"))),
+        (
+            "a mount",
+            rustix::mount::mount("tmpfs", path("rootfs"), "tmpfs", rustix::mount::MountFlags::empty(), None)
+                .map_err(Into::into),
+        ),
+    ];
+    for (what, done) in denied {
+        let kind = done.unwrap_err().kind();
+        assert_eq!(kind, std::io::ErrorKind::PermissionDenied, "{what}");
     }
 }

@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cdi_apply::hook::root::{Root, path_of};
-use cdi_apply::hook::{self, gpu_list, peer, runc, seal, state};
+use cdi_apply::hook::seal::{self, landlock};
+use cdi_apply::hook::{self, gpu_list, peer, runc, state};
 use cdi_files::limited;
 use cdi_specs::{HookOperation, ParsedArgs};
 use rustix::fs::Mode;
@@ -58,9 +59,8 @@ fn run() -> anyhow::Result<()> {
         gaps.is_empty() || !parsed.require_seal,
         "nothing is done without the seal: take a kernel that has it, or a spec made without --require-seal"
     );
-    let operations: &[HookOperation] = parsed.operations.leak();
     parsed.unknown.iter().for_each(|word| tell(format_args!("unknown argument {word}: passed over")));
-    let root = match runc::root(operations) {
+    let root = match runc::root(&parsed.operations) {
         Some(root) => root,
         None => {
             let path = state::root(io::stdin().lock())?;
@@ -71,8 +71,14 @@ fn run() -> anyhow::Result<()> {
     // Before anything of the container is changed.
     std::env::set_current_dir("/").context("cannot go to /")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let mount_points = || mount_points(&root).unwrap_or_default();
-    for trouble in hook::run(&root, operations, mount_points) {
+    // Whoever is confined cannot mount.
+    let (mounting, others): (Vec<HookOperation>, Vec<_>) =
+        parsed.operations.into_iter().partition(landlock::is_done_by_mounts);
+    let (mounting, others): (&[HookOperation], &[HookOperation]) = (mounting.leak(), others.leak());
+    let mut troubles = hook::run(&root, mounting, Vec::new);
+    landlock::confine(root.dir(), others);
+    troubles.extend(hook::run(&root, others, || mount_points(&root).unwrap_or_default()));
+    for trouble in troubles {
         // Whoever hides GPUs does not want the container to start with all of them in sight.
         anyhow::ensure!(trouble.path != gpu_list::LIST, "{}: {}", trouble.path, trouble.error);
         tell(format_args!("{}: {}; the container starts without", trouble.path, trouble.error));

@@ -7,6 +7,7 @@
 mod capabilities;
 mod descriptors;
 pub mod filter;
+pub mod landlock;
 
 use std::fmt;
 use std::io;

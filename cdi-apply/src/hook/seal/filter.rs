@@ -57,11 +57,16 @@ const ALLOWED: &[(c_long, Only)] = &[
     (libc::SYS_unlinkat, Any),         // what was beside a file
     (RENAMEAT, Any),                   // to its place
     (libc::SYS_renameat2, Any),        // to its place, in exchange for what is there
-    (libc::SYS_fchmod, Any),           // modes of files that the hook made
-    (libc::SYS_fchmodat, Any),         // modes of the container's nodes
+    // Modes of files that the hook made, and of the container's nodes: nobody gets another's rights.
+    (libc::SYS_fchmod, Without(1, SETID)),
+    (libc::SYS_fchmodat, Without(2, SETID)),
     // Mounts over files that cannot be written or must not; a new file system has no devices, programs or setuid bits.
     (libc::SYS_mount, Values(3, MOUNTS)),
     (libc::SYS_umount2, Values(1, &[libc::MNT_DETACH.cast_unsigned()])),
+    // The process confines itself to the root (`super::landlock`), and can only ever lose by it.
+    (libc::SYS_landlock_create_ruleset, Any),
+    (libc::SYS_landlock_add_rule, Any),
+    (libc::SYS_landlock_restrict_self, Any),
     // The process itself.
     (libc::SYS_chdir, Any),            // away from the root, before it is changed
     (libc::SYS_getcwd, Any),           // where runc starts hooks
@@ -103,6 +108,7 @@ const MOUNTS: &[u32] = &[
     bits(libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY) | SAFE,
 ];
 const SAFE: u32 = bits(libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC);
+const SETID: u32 = libc::S_ISUID | libc::S_ISGID;
 const EXECUTABLE: u32 = libc::PROT_EXEC.cast_unsigned();
 
 /// Calls that run programs, look into other processes, change namespaces, reach files without a path or load code into
