@@ -56,7 +56,9 @@ pub struct WantedNode {
 /// All nodes of the running driver, sorted by path; none if none runs. A number that cannot be a driver's is a problem.
 pub fn read(system: &Tree, problems: &mut Vec<Problem>) -> Vec<WantedNode> {
     let majors = devices::parse_majors(&system.read_text(DEVICES.into()).unwrap_or_default());
-    let majors = plausible(majors, problems);
+    // The running kernel knows its drivers; where others are told of, only certain numbers can be NVIDIA's.
+    let ranges = if system.is_live() { &[0..=u32::MAX] } else { MAJORS.as_slice() };
+    let majors = plausible(majors, ranges, problems);
     let owner = Owner::parse(&system.read_text(PARAMS.into()).unwrap_or_default());
     let major = |names: &[&str]| names.iter().find_map(|name| majors.get(*name)).copied();
     let control = CONTROL.iter().filter_map(|(path, names, minor)| Some(owner.node(path, major(names)?, *minor)));
@@ -74,14 +76,18 @@ pub fn read(system: &Tree, problems: &mut Vec<Problem>) -> Vec<WantedNode> {
     nodes
 }
 
-/// NVIDIA's drivers with the numbers that can be theirs.
-fn plausible(majors: BTreeMap<String, u32>, problems: &mut Vec<Problem>) -> BTreeMap<String, u32> {
+/// NVIDIA's drivers with the numbers that can be theirs: of some ranges, and no other driver's.
+fn plausible(
+    majors: BTreeMap<String, u32>,
+    ranges: &[RangeInclusive<u32>],
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, u32> {
     let is_own = |name: &str| name.starts_with(OWN);
     let others: Vec<u32> = majors.iter().filter(|(name, _)| !is_own(name)).map(|(_, major)| *major).collect();
     let (own, forged): (BTreeMap<_, _>, BTreeMap<_, _>) = majors
         .into_iter()
         .filter(|(name, _)| is_own(name))
-        .partition(|(_, major)| MAJORS.iter().any(|range| range.contains(major)) && !others.contains(major));
+        .partition(|(_, major)| ranges.iter().any(|range| range.contains(major)) && !others.contains(major));
     let told = forged.iter().map(|(name, major)| {
         let message =
             format!("{DEVICES} gives {name} the major number {major}, which cannot be a driver's of NVIDIA's");
@@ -175,7 +181,8 @@ mod tests {
     fn a_number_that_no_driver_of_nvidias_can_have_is_refused() {
         let majors = |text: &str| {
             let mut problems = Vec::new();
-            let majors = plausible(devices::parse_majors(&format!("Character devices:\n{text}")), &mut problems);
+            let majors = devices::parse_majors(&format!("Character devices:\n{text}"));
+            let majors = plausible(majors, &MAJORS, &mut problems);
             (majors.into_iter().collect::<Vec<_>>(), problems.len())
         };
         let own = |name: &str, major| (name.to_owned(), major);

@@ -515,6 +515,9 @@ fn a_bad_device_list_or_root_is_named() {
     let host = sample();
     std::fs::write(host.nodes(), "char /dev/nvidia0 195\n").unwrap();
     host.run(&GENERATE).exits(1).says("line 1").says("char /dev/nvidia0 195");
+    std::fs::remove_file(host.nodes()).unwrap();
+    symlink("/dev/zero", host.nodes()).unwrap();
+    host.run(&GENERATE).exits(1).says("it is no regular file");
     Ran::new(cdi_gen().args(["generate", "--root", "/no/such/root"])).exits(1).says("/no/such/root");
 }
 

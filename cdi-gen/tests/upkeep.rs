@@ -289,7 +289,9 @@ fn a_spec_that_is_no_regular_file_is_told_at_once_by_all() {
     // More bytes than the memory has, and none on the disk.
     fs::File::create(home.spec()).unwrap().set_len(3 << 30).unwrap();
     for command in commands {
-        home.ends(command).exits(1).says("nvidia.yaml: it is longer than 4194304 bytes");
+        home.ends(command)
+            .exits(1)
+            .says(&format!("nvidia.yaml: it is longer than {} bytes", cdi_specs::MAX_TEXT_BYTES));
     }
     ends(home.host.command(&["check", "--output", "/dev/zero"])).exits(1).says("/dev/zero: it is no regular file");
 }
