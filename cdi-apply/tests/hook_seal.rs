@@ -12,6 +12,7 @@ mod kernel;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -354,4 +355,32 @@ fn whoever_is_confined_reaches_the_root_and_nothing_else() {
         let kind = done.unwrap_err().kind();
         assert_eq!(kind, std::io::ErrorKind::PermissionDenied, "{what}");
     }
+}
+
+/// The state never comes, and whoever started the hook has blocked the signal or had it ignored.
+#[test]
+fn a_hook_that_waits_for_ever_ends_by_itself() {
+    let mut hook = Command::new(HOOK);
+    hook.arg("create-container").stdin(Stdio::piped()).stderr(Stdio::null());
+    let deaf = || {
+        // SAFETY: system calls alone, on a set of our own.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+            libc::signal(libc::SIGALRM, libc::SIG_IGN);
+        }
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { hook.pre_exec(deaf) };
+    let mut child = hook.spawn().unwrap();
+    let waits = (0..6_000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        child.try_wait().unwrap()
+    });
+    if waits.is_none() {
+        child.kill().unwrap();
+    }
+    assert_eq!(waits.and_then(|status| status.signal()), Some(libc::SIGALRM));
 }

@@ -5,6 +5,7 @@
 //! that follows.
 
 mod capabilities;
+mod deadline;
 mod descriptors;
 pub mod filter;
 pub mod landlock;
@@ -35,6 +36,7 @@ pub fn close_inherited() -> Vec<Gap> {
 /// Seals the process, as far as the kernel can: one part that is missing is no reason to do without the others.
 pub fn seal() -> Vec<Gap> {
     gaps(&[
+        ("set a deadline", deadline::set),
         ("hide from other processes", hide),
         ("give up new privileges", give_up_new_privileges),
         ("give up capabilities", capabilities::reduce),
