@@ -109,7 +109,7 @@ pub fn usual_in(dir: &Path) -> io::Result<Container> {
 }
 
 fn fill(mut container: Container) -> io::Result<Container> {
-    for dir in ["rootfs/etc/ld.so.conf.d", "rootfs/usr/local/lib", "rootfs/tmp", "devices/dri", "devices/nvidia-caps"] {
+    for dir in ["rootfs/etc/ld.so.conf.d", "rootfs/usr/local/lib", "rootfs/tmp"] {
         container.dir(dir, 0o755)?;
     }
     container.write("rootfs/etc/debian_version", "12\n", 0o644)?;
@@ -131,10 +131,9 @@ fn fill(mut container: Container) -> io::Result<Container> {
     for (from, at) in [("/proc/sys/kernel/hostname", PARAMS), ("/proc/sys", GPUS)] {
         container.mount(at, What::Bind { from: from.into(), read_only: false });
     }
-    // Only root may make nodes, and there only the profile needs one.
-    let _ = container.device("devices/nvidia0", (195, 0));
-    container.write("devices/nvidia-caps/nvidia-cap1", "", 0o444)?;
-    container.bind("devices", "/dev", false)?;
+    let nodes = [("nvidia0", (195, 0)), ("nvidia-caps/nvidia-cap1", (235, 1))];
+    let nodes = nodes.map(|(node, number)| (node.to_owned(), number)).into();
+    container.mount("/dev", What::Dev { dirs: ["dri", "nvidia-caps"].map(str::to_owned).into(), nodes });
     Ok(container)
 }
 

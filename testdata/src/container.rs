@@ -58,8 +58,13 @@ pub enum What {
     Procfs,
     /// sysfs.
     Sysfs,
-    /// A file system in memory.
-    Tmpfs,
+    /// A file system in memory, with directories and device nodes in it as far as they can be made.
+    Dev {
+        /// Directories.
+        dirs: Vec<String>,
+        /// Nodes, and their numbers.
+        nodes: Vec<(String, (u32, u32))>,
+    },
     /// An overlay over a directory, which takes up changes beside it.
     Overlay {
         /// The directory below.
@@ -180,8 +185,8 @@ impl Container {
             let known = inside.mount_points()?;
             let unchanged = self.overlaid()?;
             let ended = inside.run(program)?;
-            let new = inside.mount_points()?.into_iter().filter(|point| !known.contains(point));
-            let mounted: Vec<PathBuf> = new.map(|point| self.root(&point)).collect();
+            let now = inside.mount_points()?;
+            let mounted: Vec<PathBuf> = now.difference(&known).map(|(_, point)| self.root(point)).collect();
             Ok::<_, io::Error>((ended, Snapshot::of_all(&mounted)?, [unchanged, self.overlaid()?]))
         })??;
         let after = look()?;
@@ -200,6 +205,11 @@ impl Container {
     fn beside(&self) -> [PathBuf; 2] {
         ["volumes", "host"].map(|dir| self.path(dir))
     }
+}
+
+fn make_device(path: &Path, (major, minor): (u32, u32)) -> io::Result<()> {
+    let number = rustix::fs::makedev(major, minor);
+    Ok(mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o644), number)?)
 }
 
 /// What shows at a path by these mounts; `None` if they have nothing to do with it.
@@ -264,9 +274,8 @@ impl Container {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn device(&self, path: &str, (major, minor): (u32, u32)) -> io::Result<()> {
-        let number = rustix::fs::makedev(major, minor);
-        Ok(mknodat(CWD, self.with_parent(path)?, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)?)
+    pub fn device(&self, path: &str, number: (u32, u32)) -> io::Result<()> {
+        make_device(&self.with_parent(path)?, number)
     }
 
     fn with_parent(&self, path: &str) -> io::Result<PathBuf> {

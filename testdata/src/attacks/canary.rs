@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::{ALL, LIBRARY_DIR, SECRET, judge, usual};
-use crate::container::{Container, Mount, Openat2, Program};
+use crate::container::{self, Container, Mount, Openat2, Program};
 use crate::elf::{Class, Machine, shared_object};
 use crate::ld_so_cache::{self, CacheEntry, Endian, Format};
 
@@ -95,7 +95,7 @@ pub fn canaries(touched: &[PathBuf]) -> io::Result<Vec<Canary>> {
 
 /// What the usual image has not.
 fn is_named_as_dir(path: &Path) -> bool {
-    !path.file_name().is_some_and(|name| name.to_string_lossy().contains(['.', '0']))
+    !path.file_name().is_some_and(|name| name.to_string_lossy().contains(|c: char| c == '.' || c.is_ascii_digit()))
 }
 
 /// How a canary can come to a path.
@@ -120,6 +120,9 @@ fn kinds(at: &Path, is_dir: bool) -> Vec<(By, What, u32)> {
             (By::RelativeLink, What::File, 0o600),
         ]
     };
+    if at.starts_with("/dev/") {
+        kinds.retain(|(by, what, _)| *by != By::Mount || is_dir == (*what != What::File));
+    }
     if at.starts_with("/proc") {
         // procfs has no place for links and for what is of the other kind.
         kinds.retain(|(by, what, _)| (*by == By::Mount || at == Path::new("/proc")) && is_dir == (*what != What::File));
@@ -210,7 +213,10 @@ impl Canary {
 
     fn link(&self, container: &mut Container, target: &Path) -> io::Result<()> {
         let at = self.at.to_string_lossy().into_owned();
-        container.mounts().retain(|mount| !Path::new(&mount.at).starts_with(&self.at));
+        // The image's own shows where nothing is mounted.
+        let is_over =
+            |mount: &Mount| self.at.starts_with(&mount.at) && matches!(mount.what, container::What::Dev { .. });
+        container.mounts().retain(|mount| !Path::new(&mount.at).starts_with(&self.at) && !is_over(mount));
         // In what is mounted there, the link is laid where that comes from.
         let path = container.source_of(&at);
         remove(container, &path)?;

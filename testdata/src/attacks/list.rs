@@ -273,10 +273,9 @@ fn modes_lead_to_a_volume(container: &mut Container) -> io::Result<()> {
     container.volume("kept", "/vol")?;
     container.dir("volumes/kept/dri", 0o700)?;
     secret_file(container, "volumes/kept/secret", 0o600)?;
-    fs::remove_dir(container.path("devices/dri"))?;
-    fs::remove_file(container.path("devices/nvidia-caps/nvidia-cap1"))?;
-    container.link("/vol/dri", "devices/dri")?;
-    container.link("/vol/secret", "devices/nvidia-caps/nvidia-cap1")
+    without_mount(container, "/dev")?;
+    container.link("/vol/dri", "rootfs/dev/dri")?;
+    container.link("/vol/secret", "rootfs/dev/nvidia-caps/nvidia-cap1")
 }
 
 fn volume_over_etc(container: &mut Container) -> io::Result<()> {

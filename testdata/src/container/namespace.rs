@@ -1,6 +1,7 @@
 //! Namespace: a mount namespace with a container's mounts, for as long as something is done in it. I/O.
 #![expect(clippy::disallowed_methods, reason = "makes mount points and reads procfs")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::Command;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount};
 
 use super::program::{Ended, Program};
-use super::{Container, Mount, What, source};
+use super::{Container, Mount, What, make_device, source};
 use crate::escape::unescape;
 
 /// A file of procfs whose text can be chosen is that of the host's name: it stands for the driver's parameters.
@@ -22,16 +23,18 @@ pub struct Inside<'c> {
 }
 
 impl Inside<'_> {
-    /// The mount points below the root, as paths in it.
+    /// The mount points below the root, as paths in it, each with the ID of what is mounted there.
     ///
     /// # Errors
     /// procfs cannot be read.
-    pub fn mount_points(&self) -> io::Result<Vec<String>> {
+    pub fn mount_points(&self) -> io::Result<BTreeSet<(String, String)>> {
         let text = fs::read_to_string("/proc/thread-self/mountinfo")?;
         let root = fs::canonicalize(self.container.root("/"))?.display().to_string();
         let point = |line: &str| {
+            let id = line.split(' ').next()?;
             let point = String::from_utf8(unescape(line.split(' ').nth(4)?)?).ok()?;
-            point.strip_prefix(&root).filter(|path| path.starts_with('/')).map(str::to_owned)
+            let point = point.strip_prefix(&root).filter(|path| path.starts_with('/'))?;
+            Some((id.to_owned(), point.to_owned()))
         };
         Ok(text.lines().filter_map(point).collect())
     }
@@ -110,6 +113,8 @@ fn make_point(at: &Path, mount: &Mount) -> io::Result<()> {
 fn make(container: &Container, of: &Mount) -> io::Result<()> {
     let at = container.root(&of.at);
     let none = MountFlags::empty();
+    // What is in memory could not be made before.
+    make_point(&at, of)?;
     match &of.what {
         What::Bind { from, read_only } => {
             mount_bind_recursive(from, &at)?;
@@ -119,9 +124,17 @@ fn make(container: &Container, of: &Mount) -> io::Result<()> {
         }
         What::Procfs => mount("proc", &at, "proc", none, None)?,
         What::Sysfs => mount("sysfs", &at, "sysfs", MountFlags::RDONLY, None)?,
-        What::Tmpfs => mount("tmpfs", &at, "tmpfs", none, None)?,
+        What::Dev { dirs, nodes } => dev(&at, dirs, nodes)?,
         What::Overlay { lower } => overlay(container, lower, &at)?,
     }
+    Ok(())
+}
+
+fn dev(at: &Path, dirs: &[String], nodes: &[(String, (u32, u32))]) -> io::Result<()> {
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(c"mode=755"))?;
+    dirs.iter().try_for_each(|dir| fs::create_dir_all(at.join(dir)))?;
+    // Only real root may make nodes.
+    nodes.iter().for_each(|(node, number)| _ = make_device(&at.join(node), *number));
     Ok(())
 }
 
