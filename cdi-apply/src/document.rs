@@ -15,6 +15,23 @@ use value::ValueError;
 
 /// The longest document that is read, in bytes. The largest real ones have some 100 KiB.
 pub const MAX_BYTES: usize = 16 << 20;
+/// The most memory that a document takes, in bytes: some twenty times its text, if that is full of small values.
+const MAX_MEMORY: usize = 256 << 20;
+
+/// How much of a document is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of text.
+    pub bytes: usize,
+    /// Bytes of memory that the values take, reckoned rather too high.
+    pub memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: MAX_BYTES, memory: MAX_MEMORY }
+    }
+}
 
 /// An OCI runtime spec.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +54,12 @@ struct Layout {
 /// Text that is no OCI runtime spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// More than [`MAX_BYTES`].
-    #[error("more than the limit of {MAX_BYTES} bytes")]
-    TooLong,
+    /// More text than is read.
+    #[error("more than the limit of {0} bytes")]
+    TooLong(usize),
+    /// More values than are kept.
+    #[error("its values take more than the limit of {0} bytes of memory")]
+    TooLarge(usize),
     /// Not JSON; the message tells line and column.
     #[error("not JSON: {0}")]
     NotJson(String),
@@ -58,11 +78,20 @@ impl Document {
     /// # Errors
     /// The text is too long, is no JSON, is no object, or has a key twice.
     pub fn parse(text: &[u8]) -> Result<Self, DocumentError> {
-        if text.len() > MAX_BYTES {
-            return Err(DocumentError::TooLong);
+        Self::parse_within(text, Limits::default())
+    }
+
+    /// The same within other limits.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn parse_within(text: &[u8], limits: Limits) -> Result<Self, DocumentError> {
+        if text.len() > limits.bytes {
+            return Err(DocumentError::TooLong(limits.bytes));
         }
         let text = std::str::from_utf8(text).map_err(|error| DocumentError::NotJson(error.to_string()))?;
-        let value = value::parse(text).map_err(|error| match error {
+        let value = value::parse(text, limits.memory).map_err(|error| match error {
+            ValueError::TooLarge => DocumentError::TooLarge(limits.memory),
             ValueError::NotJson(error) => DocumentError::NotJson(error.to_string()),
             ValueError::Ambiguous(error) => DocumentError::Ambiguous(error.to_string()),
         })?;
@@ -210,5 +239,22 @@ mod tests {
         assert!(error(b"{\"a\": \"\xff\"}").starts_with("not JSON: invalid utf-8"));
         assert!(error(&b"[".repeat(100_000)).starts_with("not JSON: recursion limit"));
         assert_eq!(error(&vec![b' '; MAX_BYTES + 1]), "more than the limit of 16777216 bytes");
+        let long = format!("{{{0:?}: 1, {0:?}: 2}}", "\u{1b}".repeat(1000));
+        assert_eq!(error(long.as_bytes()).matches("\u{1b}").count(), 0);
+        assert!(error(long.as_bytes()).len() < 600);
+    }
+
+    /// What is counted is what the values take, whatever they are.
+    #[test]
+    fn values_take_no_more_memory_than_they_may() {
+        let limits = Limits { bytes: 1 << 20, memory: 1 << 20 };
+        let parse = |text: String| Document::parse_within(text.as_bytes(), limits).map(|_| ());
+        for item in ["0", "[]", "{}", "\"\"", "[[]]", "[0]", "{\"\":0}", "1e5", "null", "\"a longer text\""] {
+            let many = |count| format!("{{\"a\":[{item}{}]}}", format!(",{item}").repeat(count));
+            assert_eq!(parse(many(800)), Ok(()), "{item}");
+            assert_eq!(parse(many(7_500)), Err(DocumentError::TooLarge(limits.memory)), "{item}");
+        }
+        assert_eq!(parse(format!("{{\"a\": {:?}}}", "x".repeat(1 << 19))), Ok(()));
+        assert_eq!(parse("x".repeat((1 << 20) + 1)), Err(DocumentError::TooLong(1 << 20)));
     }
 }

@@ -14,8 +14,10 @@ use crate::request::Request;
 const NEAR_MISSES: usize = 3;
 /// What is longer, in bytes, is not compared with what there is; whoever sets an annotation may have written it.
 const LONGEST_MISS: usize = 256;
-/// Of more requests than that, near misses are not looked for.
+/// Of more requests than that, near misses are not looked for, and their names are not told.
 const MOST_MISSES: usize = 16;
+/// As many pairs of characters are compared for near misses: those of a host with thousands of devices.
+const MOST_PAIRS: usize = 4 << 20;
 
 /// The edits of devices, in the order in which they apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,7 +80,9 @@ pub struct Unresolved {
 }
 
 fn describe(requests: &[Unresolved]) -> String {
-    requests.iter().map(describe_one).collect::<Vec<_>>().join(", ")
+    let untold = requests.len().saturating_sub(MOST_MISSES);
+    let untold = (untold > 0).then(|| format!("and {untold} more"));
+    requests.iter().take(MOST_MISSES).map(describe_one).chain(untold).collect::<Vec<_>>().join(", ")
 }
 
 fn describe_one(unresolved: &Unresolved) -> String {
@@ -109,9 +113,10 @@ pub fn resolve<'r>(registry: &'r Registry, requests: &[Request]) -> Result<Resol
     if unresolved.is_empty() {
         return Ok(Resolved { parts: parts.parts });
     }
+    let mut pairs = MOST_PAIRS;
     let requests = unresolved.into_iter().enumerate().map(|(index, (request, why))| {
         let request = request.to_string();
-        let near = if index < MOST_MISSES { near_misses(registry, &request) } else { Vec::new() };
+        let near = if index < MOST_MISSES { near_misses(registry, &request, &mut pairs) } else { Vec::new() };
         Unresolved { request, near, why }
     });
     Err(Unresolvable { requests: requests.collect(), problems: registry.problems().to_vec() })
@@ -150,14 +155,17 @@ impl<'r> Parts<'r> {
     }
 }
 
-/// The names that differ least from what was asked for, if that is little.
-fn near_misses(registry: &Registry, request: &str) -> Vec<String> {
+/// The names that differ least from what was asked for, if that is little; `pairs` is what may still be compared.
+fn near_misses(registry: &Registry, request: &str, pairs: &mut usize) -> Vec<String> {
     let most = 1 + request.len() / 8;
     if request.len() > LONGEST_MISS {
         return Vec::new();
     }
     let names = registry.devices().filter(|(name, _)| name.len().abs_diff(request.len()) <= most);
-    let names = names.map(|(name, _)| (strsim::damerau_levenshtein(&name, request), name));
+    let names = names.map_while(|(name, _)| {
+        *pairs = pairs.checked_sub(name.len() * request.len())?;
+        Some((strsim::damerau_levenshtein(&name, request), name))
+    });
     let mut near: Vec<(usize, String)> = names.filter(|(distance, _)| *distance <= most).collect();
     near.sort();
     near.into_iter().take(NEAR_MISSES).map(|(_, name)| name).collect()
