@@ -8,20 +8,26 @@
 //! For a container that asks for nothing, and for each subcommand that makes none, it only looks for the runtime and
 //! becomes it. Where something is asked for that cannot be given, no container starts.
 
+pub mod budget;
 pub mod command_line;
 pub mod config;
 pub mod container;
+pub mod deadline;
 pub mod devices;
 pub mod docker_hook;
 pub mod log;
 pub mod low_level;
+pub mod policy;
 pub mod requests;
 pub mod requirements;
+mod spec_files;
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use cdi_files::limited;
+use cdi_files::open::{self, Links};
 use cdi_gen::facts::nvml_report::{NvmlGpu, NvmlReport, short_bus_id};
 use cdi_gen::hook_path;
 use cdi_specs::{ContainerEdits, Hook, HookOperation, QualifiedName};
@@ -29,14 +35,15 @@ use cdi_specs::{ContainerEdits, Hook, HookOperation, QualifiedName};
 use crate::bundle::{BundleError, ConfigFile};
 use crate::document::{Document, DocumentError, MAX_BYTES};
 use crate::{InjectError, NodeError, device_numbers, inject};
-use cdi_files::limited;
+use budget::{OverBudget, Warnings};
 use command_line::CommandLine;
 use config::{Config, ConfigError};
 use container::Container;
+use deadline::{Alarm, Deadline, TooLate};
 use devices::{DevicesError, Driver};
 use log::Level;
 use requests::{AskError, Asked};
-use requirements::{BadTerm, Cuda, Facts, Gpu, Requirement, Truth, Version};
+use requirements::{Cuda, Facts, Gpu, Requirement, RequirementsError, Truth, Version};
 
 /// Why no container starts.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +67,7 @@ pub enum RuntimeError {
     Ask(#[from] AskError),
     /// What the container requires makes no sense.
     #[error(transparent)]
-    BadTerm(#[from] BadTerm),
+    Requirements(#[from] RequirementsError),
     /// The driver is not what the container requires.
     #[error(
         "the container requires {text} ({variable}), and this host has {found}; NVIDIA_DISABLE_REQUIRE=1 starts it all the same"
@@ -85,15 +92,37 @@ pub enum RuntimeError {
     /// The device nodes are not as the spec says.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// `config.json` is malformed.
+    /// `config.json` is malformed, or more than is read.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The same, with its place.
+    #[error("cannot use {path}", path = .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DocumentError,
+    },
     /// `config.json` is malformed where an edit touches it.
     #[error(transparent)]
     Inject(#[from] InjectError),
     /// `config.json` cannot be read or written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// `config.json` is none that a container is made from.
+    #[error("cannot read {path}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It takes more than it may.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// It takes longer than it may.
+    #[error(transparent)]
+    TooLate(#[from] TooLate),
 }
 
 /// A container has docker's hook, and nothing that it asks for counts.
@@ -124,10 +153,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Changes the container's `config.json` if it is to be changed, and finds the runtime.
 fn prepare(line: &CommandLine) -> Result<PathBuf, RuntimeError> {
     let Some(path) = &line.config else { return other_command() };
+    let _alarm = Alarm::set();
+    let deadline = Deadline::default();
     let config = config::read()?;
     let program = low_level::find(&config.runtimes)?;
-    if may_ask(path, &config) {
-        patch(path, &config)?.iter().for_each(|warning| log::tell(line, Level::Warning, warning));
+    if may_ask(path, &config)? {
+        log::warn(line, &patch(path, &config, deadline)?);
     }
     Ok(program)
 }
@@ -141,25 +172,64 @@ fn other_command() -> Result<PathBuf, RuntimeError> {
     }
 }
 
-/// Whether it is worth the while to read a `config.json`. One that cannot be read is the runtime's to complain about.
-#[expect(clippy::disallowed_methods, reason = "looks at a file without locking it")]
-fn may_ask(path: &Path, config: &Config) -> bool {
-    let text = File::open(path).and_then(|file| limited::read(file, MAX_BYTES));
-    text.is_ok_and(|text| requests::may_ask(&String::from_utf8_lossy(&text), config))
+/// Whether it is worth the while to understand a `config.json`. One that is not there is the runtime's to complain about;
+/// one that is no regular file, or has no end, would be another one when the runtime reads it.
+fn may_ask(path: &Path, config: &Config) -> Result<bool, RuntimeError> {
+    let unreadable = |source| RuntimeError::Unreadable { path: path.to_owned(), source };
+    let file = match open::regular(path, Links::Follow) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::IsADirectory => {
+            return Ok(false);
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    let text = limited::read(file, MAX_BYTES).map_err(unreadable)?;
+    if text.len() > MAX_BYTES {
+        return Err(unusable(path, DocumentError::TooLong(MAX_BYTES)));
+    }
+    Ok(requests::may_ask_bytes(&text, config))
 }
 
 /// Puts what a container asks for into its `config.json`. Returns what is strange about it.
-fn patch(path: &Path, config: &Config) -> Result<Vec<String>, RuntimeError> {
+fn patch(path: &Path, config: &Config, deadline: Deadline) -> Result<Warnings, RuntimeError> {
     let file = ConfigFile::open(path)?;
-    let mut document = Document::parse(file.text())?;
+    let Changed { text, warnings } = change(file.text(), config, deadline).map_err(|error| match error {
+        RuntimeError::Document(error) => unusable(path, error),
+        error => error,
+    })?;
+    if let Some(text) = text {
+        file.replace_unsynced(text.as_bytes())?;
+    }
+    Ok(warnings)
+}
+
+fn unusable(path: &Path, source: DocumentError) -> RuntimeError {
+    RuntimeError::Unusable { path: path.to_owned(), source }
+}
+
+/// What becomes of a `config.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// What it says now; `None` if it stays as it is.
+    pub text: Option<String>,
+    /// What is strange about it.
+    pub warnings: Warnings,
+}
+
+/// All that is done to a container's `config.json`: what it asks for is found, and put into it.
+///
+/// # Errors
+/// What keeps the container from starting.
+pub fn change(text: &[u8], config: &Config, deadline: Deadline) -> Result<Changed, RuntimeError> {
+    let mut document = Document::parse_within(text, budget::CONFIG)?;
     let asked = requests::of_container(Container(&document.value), config)?;
-    let mut warnings = Vec::new();
+    let mut warnings = Warnings::default();
     if let Some(asked) = &asked {
-        let driver = Driver::read(config).map_err(RuntimeError::Driver)?;
-        warnings.extend(asked.warnings.iter().cloned());
+        let driver = Driver::read(config, deadline).map_err(RuntimeError::Driver)?;
+        warnings.append(asked.warnings.clone());
         if config.requirements {
-            let container = Container(&document.value);
-            warnings.extend(check_requirements(&requirements::of_container(container)?, asked, config, &driver)?);
+            let required = requirements::of_container(Container(&document.value))?;
+            check_requirements(&required, asked, config, &driver, &mut warnings)?;
         }
         let mut edits = devices::edits(asked, config, &driver, &mut warnings)?;
         if config.hide_gpus {
@@ -172,12 +242,11 @@ fn patch(path: &Path, config: &Config) -> Result<Vec<String>, RuntimeError> {
     }
     let had_hook = docker_hook::remove(&mut document.value);
     if had_hook && asked.is_none() {
-        warnings.push(NOT_ACCEPTED.to_owned());
+        warnings.push(NOT_ACCEPTED);
     }
-    if had_hook || asked.is_some() {
-        file.replace_unsynced(document.to_text().as_bytes())?;
-    }
-    Ok(warnings)
+    deadline.left()?;
+    let text = (had_hook || asked.is_some()).then(|| document.to_text());
+    Ok(Changed { text, warnings })
 }
 
 /// Holds the requirements against the driver, and, if the answer depends on them, against the GPUs that are asked for.
@@ -186,12 +255,12 @@ fn check_requirements(
     asked: &Asked,
     config: &Config,
     driver: &Driver,
-) -> Result<Vec<String>, RuntimeError> {
+    warnings: &mut Warnings,
+) -> Result<(), RuntimeError> {
     let version = driver.facts.version.as_ref().and_then(|version| version.as_str().parse().ok());
     let mut facts = Facts { driver: version, cuda: version.map(Cuda::of_driver).unwrap_or_default(), gpus: Vec::new() };
-    let mut warnings = Vec::new();
     if all.iter().any(|requirement| requirement.holds(&facts) == Truth::Unknown) {
-        match driver.ask_nvml() {
+        match driver.ask_nvml(config) {
             Ok(report) => learn(&mut facts, &report, asked, config),
             Err(error) => warnings.push(format!("cannot ask NVML: {error}")),
         }
@@ -210,7 +279,7 @@ fn check_requirements(
             Truth::Unknown => warnings.push(format!("nobody knows whether this host has {text} ({variable})")),
         }
     }
-    Ok(warnings)
+    Ok(())
 }
 
 /// Adds what NVML knows.

@@ -10,12 +10,17 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testdata::elf::{Class, Machine, shared_object};
+use testdata::{RUNTIME_ATTACKS, RUNTIME_ATTACKS_CONFIGURATION};
 
 /// The runtime behind: tells how it was called.
 const RUNTIME: &str = "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\nexit 7\n";
@@ -47,8 +52,14 @@ impl Home {
     }
 
     fn program(&self, path: &str, text: &str) {
-        self.write(path, text);
-        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+        self.write("text", text);
+        fs::set_permissions(self.path("text"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.copy(&self.path("text"), path);
+    }
+
+    /// By a process of its own: a program that another thread's child still holds open for writing cannot be run.
+    fn copy(&self, from: &Path, to: &str) {
+        assert!(Command::new("cp").arg(from).arg(self.path(to)).status().unwrap().success());
     }
 
     /// A configuration with these lines in it; none is made of this machine's driver.
@@ -344,4 +355,295 @@ fn gpus_are_hidden_by_the_hook() {
         (hook["env"].as_array().unwrap().len(), hook["path"].as_str().unwrap()),
         (1, env!("CARGO_BIN_EXE_cdi-hook"))
     );
+}
+
+/// A program that must end by itself; how it did, in the end.
+fn finish(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        let stands_still = start.elapsed() > WATCHDOG;
+        if stands_still {
+            child.kill().unwrap();
+        }
+        assert!(!stands_still, "{command:?}");
+        sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Many times what anything here takes, on a machine that does much else.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+impl Home {
+    /// The program with no more memory than a start may take.
+    fn limited(&self, words: &[&str]) -> Command {
+        let command = self.command(words);
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "ulimit -d 65536 && exec \"$0\" \"$@\""])
+            .arg(command.get_program())
+            .args(command.get_args());
+        limited.env("CDI_RUNTIME_CONFIG", self.path("config.toml")).current_dir(self.0.path()).stdin(Stdio::null());
+        limited
+    }
+}
+
+const LOGGED: [&str; 8] = ["--log", "log", "--log-format", "json", "create", "--bundle", "bundle", "c1"];
+
+/// An image chooses how long its words are.
+#[test]
+fn no_config_json_takes_more_than_a_start_may() {
+    let home = Home::new();
+    home.configure(RUNTIME_ATTACKS_CONFIGURATION);
+    for attack in RUNTIME_ATTACKS {
+        home.write("bundle/config.json", (attack.config)());
+        home.write("log", "");
+        let output = finish(home.limited(&LOGGED));
+        let (log, told) = (fs::read_to_string(home.path("log")).unwrap(), String::from_utf8(output.stderr).unwrap());
+        match attack.refused {
+            Some(words) => {
+                assert_eq!(output.status.code(), Some(1), "{}: {told}", attack.name);
+                assert!(told.contains(words) && log.contains(words), "{}: {told}", attack.name);
+                assert_eq!((told.lines().count(), log.lines().count()), (1, 1), "{}", attack.name);
+            }
+            None => assert_eq!(output.status.code(), Some(7), "{}: {told}", attack.name),
+        }
+        assert!(log.lines().count() <= 17 && log.lines().all(|line| line.len() < 5000), "{}: {log}", attack.name);
+        assert!(!log.contains("\\u001b") && !log.contains('\u{1b}'), "{}", attack.name);
+    }
+}
+
+/// Files that never come, never end, or are longer than any memory.
+#[test]
+fn nothing_that_is_read_or_written_makes_it_wait() {
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=7"]);
+    let fifo = |path: &str| rustix::fs::mknodat(CWD, home.path(path), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let told = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    fifo("fifo");
+    // The engine's log: the reason is told on stderr.
+    let words = ["--log", "fifo", "create", "--bundle", "bundle", "c1"];
+    let output = finish(home.command(&words));
+    assert!(output.status.code() == Some(1) && told(&output).contains("nvidia.com/gpu=7"), "{}", told(&output));
+    // A file that is no file is not the runtime's to read after us.
+    fs::remove_file(home.path("bundle/config.json")).unwrap();
+    for other in ["fifo", "/dev/zero"] {
+        std::os::unix::fs::symlink(home.path(other), home.path("bundle/config.json")).unwrap();
+        let output = finish(home.command(&["create", "--bundle", "bundle", "c1"]));
+        assert!(told(&output).contains("cannot read bundle/config.json: it is no regular file"), "{}", told(&output));
+        fs::remove_file(home.path("bundle/config.json")).unwrap();
+    }
+    home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
+    // A spec costs its own devices only.
+    fifo("cdi/fifo.yaml");
+    fs::File::create(home.path("cdi/long.yaml")).unwrap().set_len(3 << 30).unwrap();
+    let output = finish(home.limited(&["create", "--bundle", "bundle", "c1"]));
+    assert_eq!(output.status.code(), Some(7), "{}", told(&output));
+    // The configuration.
+    fs::File::create(home.path("sparse")).unwrap().set_len(3 << 30).unwrap();
+    for (path, why) in
+        [("fifo", "no regular file"), ("/dev/zero", "no regular file"), ("sparse", "longer than 1048576")]
+    {
+        let mut command = home.limited(&["create", "--bundle", "bundle", "c1"]);
+        command.env("CDI_RUNTIME_CONFIG", home.path(path));
+        let output = finish(command);
+        assert!(told(&output).contains(why) && output.status.code() == Some(1), "{path}: {}", told(&output));
+    }
+}
+
+/// The configuration names the program that root runs.
+#[test]
+fn a_configuration_that_others_may_change_starts_no_container_of_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
+    let refused = |who: &str| {
+        let error = home.create().unwrap_err();
+        assert!(error.contains("config.toml is not used, since") && error.contains(who), "{error}");
+        // Nor does it name the runtime of what makes no container.
+        assert_ne!(home.run(&["kill", "c1", "KILL"]).stdout, b"kill\nc1\nKILL\n");
+    };
+    chown(home.path("config.toml"), Some(1000), None).unwrap();
+    refused("user 1000 can change it");
+    chown(home.path("config.toml"), Some(0), None).unwrap();
+    fs::set_permissions(home.path("config.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    refused("everybody can change it");
+    fs::set_permissions(home.path("config.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    chown(home.0.path(), Some(1000), None).unwrap();
+    refused("user 1000 can change");
+    chown(home.0.path(), Some(0), None).unwrap();
+    home.create().unwrap();
+}
+
+/// The program that a name means is not one that another user put into a directory of `PATH`.
+#[test]
+fn root_runs_no_runtime_from_path_that_others_may_change() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.write("config.toml", "runtimes = ['runtime']");
+    let run = || home.command(&["state", "c1"]).env("PATH", home.path("bin")).output().unwrap();
+    assert_eq!(run().status.code(), Some(7));
+    chown(home.path("bin"), Some(1000), None).unwrap();
+    let output = run();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("bin/runtime, since user 1000 can change") && output.stdout.is_empty(), "{told}");
+}
+
+/// A log of another user's may lead anywhere.
+#[test]
+fn root_appends_to_no_file_through_a_link_of_another_user() {
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=7"]);
+    home.write("victim", "");
+    fs::create_dir(home.path("theirs")).unwrap();
+    fs::create_dir(home.path("ours")).unwrap();
+    let link = |from: &str, to: &str| std::os::unix::fs::symlink(home.path(to), home.path(from)).unwrap();
+    link("ours/log", "victim");
+    link("theirs/log", "victim");
+    link("theirs/dir", "ours");
+    let logs = |log: &str| {
+        let output = finish(home.command(&["--log", log, "create", "--bundle", "bundle", "c1"]));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && told.contains("nvidia.com/gpu=7"), "{told}");
+        let victim = fs::read_to_string(home.path("victim")).unwrap();
+        home.write("victim", "");
+        (!victim.is_empty(), told)
+    };
+    assert!(logs("ours/log").0, "root's own links are followed");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for path in ["theirs/log", "theirs/dir"] {
+        lchown(home.path(path), Some(1000), None).unwrap();
+    }
+    chown(home.path("theirs"), Some(1000), None).unwrap();
+    for log in ["theirs/log", "theirs/dir/log"] {
+        let (written, told) = logs(log);
+        assert!(!written && told.contains("there is a link on the way, and user 1000 can change"), "{told}");
+    }
+    // A file of theirs is theirs to be written to, unless it is somebody else's by another name.
+    assert!(logs("theirs/new").1.lines().count() == 1 && home.path("theirs/new").exists());
+    fs::hard_link(home.path("victim"), home.path("theirs/name")).unwrap();
+    let (written, told) = logs("theirs/name");
+    assert!(!written && told.contains("has a second name"), "{told}");
+}
+
+/// What an image or a file says is shown, and not obeyed.
+#[test]
+fn words_of_images_and_files_are_written_out() {
+    let home = Home::new();
+    let evil = "\u{1b}]0;x\u{7}\r\nlevel=error msg=forged\u{202e}";
+    let cases = [
+        format!("NVIDIA_VISIBLE_DEVICES={evil}"),
+        format!("NVIDIA_DRIVER_CAPABILITIES={evil}"),
+        format!("NVIDIA_REQUIRE_{evil}={evil}"),
+        format!("NVIDIA_REQUIRE_CUDA=brand={evil}"),
+    ];
+    for case in cases {
+        home.container(&["NVIDIA_VISIBLE_DEVICES=0", &case]);
+        for format in ["json", "text"] {
+            home.write("log", "");
+            let words = ["--log", "log", "--log-format", format, "create", "--bundle", "bundle", "c1"];
+            is_harmless(&home, &home.run(&words), &case);
+        }
+        is_harmless(&home, &home.run(&["create", "--bundle", "bundle", "c1"]), &case);
+    }
+    // Names of files, and what stands in them.
+    home.write(
+        &format!("cdi/{}.json", evil.replace('/', "")),
+        format!("{{\"kind\": \"nvidia.com/gpu\", {evil:?}: 1}}"),
+    );
+    home.container(&["NVIDIA_VISIBLE_DEVICES=7"]);
+    is_harmless(&home, &home.run(&LOGGED), "a spec");
+    home.write(
+        "bundle/config.json",
+        json!({"NVIDIA_VISIBLE_DEVICES": 1}).to_string().replace(':', &format!("x{evil}:")),
+    );
+    is_harmless(&home, &home.run(&LOGGED), "config.json");
+}
+
+fn is_harmless(home: &Home, output: &Output, case: &str) {
+    let obeyed = |text: &str| text.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}');
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(!obeyed(&stderr) && stderr.lines().all(|line| line.starts_with("cdi-runtime: ")), "{case:?}: {stderr:?}");
+    let log = fs::read_to_string(home.path("log")).unwrap_or_default();
+    for line in log.lines() {
+        let entry = serde_json::from_str::<Value>(line);
+        let message = entry.map_or(line.to_owned(), |entry| entry["msg"].as_str().unwrap().to_owned());
+        assert!(!obeyed(&message) && message.contains("cdi-runtime: "), "{case:?}: {line:?}");
+    }
+}
+
+/// The wrapper's whole policy is tested in its module; these went round it.
+#[test]
+fn an_image_gets_no_more_than_a_user_asked_for() {
+    let home = Home::new();
+    let granted = |config: &Value| {
+        home.write("bundle/config.json", config.to_string());
+        home.create().map(|config| {
+            config["process"]["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_str().unwrap().to_owned())
+                .filter(|v| v.starts_with("GPU_"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+    };
+    let hook = json!({"prestart": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]});
+    home.configure("environment = 'never'\ndocker-gpus = true\nswarm-resources = ['DOCKER_RESOURCE_GPU']");
+    let image =
+        ["NVIDIA_IMEX_CHANNELS=all", "NVIDIA_GDS=enabled", "DOCKER_RESOURCE_GPU=all", "NVIDIA_MIG_CONFIG_DEVICES=all"];
+    let env: Vec<&str> = image.into_iter().chain(["NVIDIA_VISIBLE_DEVICES=0"]).collect();
+    assert_eq!(granted(&json!({"process": {"env": env}, "hooks": hook})).unwrap(), "GPU_0=1");
+    assert_eq!(home.run(&["create", "--bundle", "bundle", "c1"]).stderr, b"");
+    home.configure("swarm-resources = ['DOCKER_RESOURCE_GPU']");
+    let env = ["DOCKER_RESOURCE_GPU=all", "NVIDIA_VISIBLE_DEVICES=void"];
+    assert_eq!(granted(&json!({"process": {"env": env}})).unwrap(), "");
+    home.configure("volume-mounts = true");
+    let mount = json!([{"source": "/dev/null", "destination": "/var/run/nvidia-container-devices/cdi/a.b/c/d"}]);
+    let refused = granted(&json!({"process": {"env": ["A=b"]}, "mounts": mount})).unwrap_err();
+    assert!(refused.contains("mounts may ask for devices of nvidia.com/gpu only"), "{refused}");
+}
+
+/// Its code would run as root of the host, since an image said so.
+#[test]
+fn an_image_makes_nobody_load_the_library_of_another_driver_root() {
+    let home = Home::new();
+    // Beside it stands a cdi-gen that tells what it is asked.
+    home.copy(Path::new(env!("CARGO_BIN_EXE_cdi-runtime")), "bin/cdi-runtime");
+    home.program("bin/cdi-gen", &format!("#!/bin/sh\necho \"$2\" >>{}\nexit 1\n", home.path("asked").display()));
+    let library = "driver/usr/lib64/libnvidia-ml.so.1";
+    fs::create_dir_all(home.path(library).parent().unwrap()).unwrap();
+    let machine = if cfg!(target_arch = "aarch64") { Machine::Aarch64 } else { Machine::X86_64 };
+    home.write(library, shared_object(Class::Elf64, machine, Some("libnvidia-ml.so.1"), None));
+    let asked = |lines: &str| {
+        home.configure(&format!("driver-root = {:?}\n{lines}", home.path("driver")));
+        home.container(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_REQUIRE_X=brand=tesla"]);
+        let mut command = Command::new(home.path("bin/cdi-runtime"));
+        command.args(["create", "--bundle", "bundle", "c1"]).current_dir(home.0.path()).stdin(Stdio::null());
+        let output = finish({
+            command.env("CDI_RUNTIME_CONFIG", home.path("config.toml"));
+            command
+        });
+        assert_eq!(output.status.code(), Some(7));
+        let asked = fs::read_to_string(home.path("asked")).unwrap_or_default();
+        let _ = fs::remove_file(home.path("asked"));
+        (asked, String::from_utf8(output.stderr).unwrap())
+    };
+    // As cdi-gen's own: automatic, never, always.
+    for lines in ["", "nvml = 'auto'"] {
+        let (library, told) = asked(lines);
+        assert!(library.is_empty() && told.contains("the driver root is not the host's"), "{told}");
+    }
+    assert_eq!(asked("nvml = 'never'").0, "");
+    let (asked, told) = asked("nvml = 'always'");
+    let library = home.path(library).canonicalize().unwrap();
+    assert!(asked.lines().all(|line| line == library.to_str().unwrap()) && !asked.is_empty(), "{asked} {told}");
 }

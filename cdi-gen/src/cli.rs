@@ -83,6 +83,9 @@ pub enum Command {
     NvmlReport {
         /// The library to load
         library: Utf8PathBuf,
+        /// Keep the user and the capabilities of the caller
+        #[arg(long)]
+        keep_capabilities: bool,
     },
 }
 

@@ -107,7 +107,7 @@ fn run(command: Command, voice: Voice) -> anyhow::Result<u8> {
         Command::Capture(arguments) => run_capture(&arguments),
         Command::List(arguments) => specs_on_disk::list(&arguments.spec_dirs, voice),
         Command::Transform { what } => run_transform(&what),
-        Command::NvmlReport { library } => run_nvml_report(&library),
+        Command::NvmlReport { library, keep_capabilities } => run_nvml_report(&library, keep_capabilities),
     }
 }
 
@@ -276,13 +276,13 @@ fn transform_input(input: &Utf8Path) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(feature = "nvml")]
-fn run_nvml_report(library: &Utf8Path) -> anyhow::Result<u8> {
-    print(&serde_json::to_string(&facts::nvml::report(library))?)?;
+fn run_nvml_report(library: &Utf8Path, keep_capabilities: bool) -> anyhow::Result<u8> {
+    print(&serde_json::to_string(&facts::nvml::report(library, keep_capabilities))?)?;
     Ok(0)
 }
 
 #[cfg(not(feature = "nvml"))]
-fn run_nvml_report(_: &Utf8Path) -> anyhow::Result<u8> {
+fn run_nvml_report(_: &Utf8Path, _: bool) -> anyhow::Result<u8> {
     Err(Usage("this program was built without NVML".to_owned()).into())
 }
 

@@ -20,6 +20,10 @@ impl DriverVersion {
     }
 }
 
+/// As many numbers, and characters, has a version at most.
+const MOST_NUMBERS: usize = 4;
+const LONGEST: usize = 64;
+
 /// A text that is not a driver version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a driver version")]
@@ -30,10 +34,13 @@ impl FromStr for DriverVersion {
 
     fn from_str(text: &str) -> Result<Self, NotAVersion> {
         let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten();
-        let numbers: Option<Vec<u32>> = text.split('.').map(number).collect();
+        // The text may be a file's, and of any length.
+        let numbers: Option<Vec<u32>> = text.split('.').take(MOST_NUMBERS + 1).map(number).collect();
         match numbers {
-            Some(numbers) if (2..=4).contains(&numbers.len()) => Ok(Self { numbers, text: text.to_owned() }),
-            _ => Err(NotAVersion(text.to_owned())),
+            Some(numbers) if (2..=MOST_NUMBERS).contains(&numbers.len()) && text.len() <= LONGEST => {
+                Ok(Self { numbers, text: text.to_owned() })
+            }
+            _ => Err(NotAVersion(text.chars().take(LONGEST).collect())),
         }
     }
 }
@@ -91,6 +98,9 @@ mod tests {
     fn what_is_no_version() {
         for text in ["", "1", "x86_64", "1.2.3.4.5", "1..2", "+1.2", "580.159.", "4294967296.1"] {
             assert_eq!(text.parse::<DriverVersion>(), Err(NotAVersion(text.into())), "{text}");
+        }
+        for text in ["1.".repeat(1 << 20), format!("{}1.1", "0".repeat(1 << 20))] {
+            assert_eq!(text.parse::<DriverVersion>().unwrap_err().0.len(), LONGEST);
         }
     }
 }

@@ -14,7 +14,9 @@ mod hosts;
 mod lay_out;
 pub mod ld_so_cache;
 mod resolve;
+mod runtime_attacks;
 
 pub use bundles::{BUNDLES_CDI, Bundle, bundle, bundles};
 pub use host_tree::{Entry, HostTree, ParseError, Trouble};
 pub use hosts::{Host, host, hosts, sample};
+pub use runtime_attacks::{RUNTIME_ATTACKS, RUNTIME_ATTACKS_CONFIGURATION, RuntimeAttack};

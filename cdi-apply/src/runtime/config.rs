@@ -2,19 +2,23 @@
 //!
 //! Our file is read if it is there, else the toolkit's, so that a host moves over by changing a path. Every key has a
 //! default; without any file all of them hold.
-#![expect(clippy::disallowed_methods, reason = "reads the configuration, and the variable that may name it")]
+//!
+//! Root relies on it: it names the program that root runs, and what containers may ask for. So a file that others may
+//! change is no configuration for root, whoever names it.
+#![expect(clippy::disallowed_methods, reason = "reads the variable that may name the configuration")]
 
-use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use camino::Utf8PathBuf;
+use cdi_files::open::{self, Links};
+use cdi_files::trust::{Trust, why_untrusted};
 use cdi_gen::capability::Capabilities;
+use cdi_gen::facts::nvml_report::NvmlPolicy;
 use cdi_specs::Kind;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-
-use cdi_files::limited;
 
 /// Our file.
 pub const PATH: &str = "/etc/cdi-apply/config.toml";
@@ -39,13 +43,13 @@ pub struct Config {
     pub annotation_prefixes: Vec<String>,
     /// Variables that Docker Swarm sets in the place of `NVIDIA_VISIBLE_DEVICES`.
     pub swarm_resources: Vec<String>,
-    /// Kinds beside `kind` whose devices a variable may name, or vendors, which is all their kinds. An image sets
-    /// variables, and a device may be anything of the host's.
+    /// Kinds beside `kind` whose devices a container may name, or vendors, which is all their kinds. An image sets
+    /// variables, and with podman annotations, and a device may be anything of the host's.
     pub other_kinds: Vec<String>,
     /// Whether the hook that `docker run --gpus` adds makes the variable count that docker sets with it, where
     /// `environment` does not. Some packages of the NVIDIA toolkit add that hook to every container of podman and CRI-O.
     pub docker_gpus: bool,
-    /// Whether `NVIDIA_IMEX_CHANNELS` and mounts may ask for channels to other hosts' memory.
+    /// Whether containers may ask for channels to other hosts' memory.
     pub imex_channels: bool,
     /// The kind that an index or a UUID means.
     #[serde(deserialize_with = "kind")]
@@ -61,6 +65,9 @@ pub struct Config {
     pub driver_capabilities: Capabilities,
     /// Whether `NVIDIA_REQUIRE_…` is checked.
     pub requirements: bool,
+    /// When NVML is asked: for what the kernel does not tell, and never that of a driver container, whose code would
+    /// run as root of the host; always, of a driver container too; never.
+    pub nvml: NvmlPolicy,
     /// Whether `/proc/driver/nvidia/gpus` shows a container its own GPUs only.
     pub hide_gpus: bool,
 }
@@ -95,6 +102,7 @@ impl Default for Config {
             driver_root: "/".into(),
             driver_capabilities: Capabilities::ALL,
             requirements: true,
+            nvml: NvmlPolicy::Auto,
             hide_gpus: false,
         }
     }
@@ -110,6 +118,17 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Others than root may change it.
+    #[error(
+        "the configuration {path} is not used, since {why} and root must be able to rely on it (chown root:root, chmod go-w)",
+        path = .path.display()
+    )]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Who may change what.
+        why: String,
     },
     /// It says something else than it may.
     #[error("the configuration {path} is wrong: {message}", path = .path.display())]
@@ -155,8 +174,8 @@ pub fn read_runtimes() -> Result<Vec<PathBuf>, ConfigError> {
     }
     read().map(|config| config.runtimes).or_else(|error| {
         let path = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(PATH), PathBuf::from);
-        let text = File::open(path).and_then(|file| limited::read(file, MAX_BYTES));
-        let only = text.ok().and_then(|text| toml::from_str::<Only>(&String::from_utf8_lossy(&text)).ok());
+        let text = read_trusted(&path).ok().flatten();
+        let only = text.and_then(|text| toml::from_str::<Only>(&text).ok());
         only.map(|only| only.runtimes.unwrap_or(Config::default().runtimes)).ok_or(error)
     })
 }
@@ -167,13 +186,24 @@ fn missing(path: PathBuf) -> ConfigError {
 
 /// `None` if there is no such file.
 fn read_file(path: &Path, parse: fn(&str) -> Result<Config, String>) -> Result<Option<Config>, ConfigError> {
-    let text = match File::open(path).and_then(|file| limited::read(file, MAX_BYTES)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
-    };
     let wrong = |message| ConfigError::Wrong { path: path.to_owned(), message };
-    let text = String::from_utf8(text).map_err(|error| wrong(error.to_string()))?;
-    parse(&text).map(Some).map_err(wrong)
+    read_trusted(path)?.map(|text| parse(&text).map_err(wrong)).transpose()
+}
+
+/// The text of a regular file that nobody else may change; `None` if there is none.
+fn read_trusted(path: &Path) -> Result<Option<String>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let file = match open::regular(path, Links::Follow) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    if let Some(why) = why_untrusted(Trust::of_this_process(), file.as_fd(), Some(path)) {
+        return Err(ConfigError::Untrusted { path: path.to_owned(), why });
+    }
+    let text = open::all(file, MAX_BYTES).map_err(failed)?;
+    let wrong = |error: std::string::FromUtf8Error| error.utf8_error().to_string();
+    let text = String::from_utf8(text).map_err(wrong);
+    text.map(Some).map_err(|message| ConfigError::Wrong { path: path.to_owned(), message })
 }
 
 /// Reads the text of our file.
@@ -280,6 +310,7 @@ pub fn parse_peers(text: &str) -> Result<Config, String> {
         },
         driver_capabilities: capabilities.transpose()?.unwrap_or(Capabilities::ALL),
         requirements: !peers.disable_require,
+        nvml: usual.nvml,
         hide_gpus: usual.hide_gpus,
     })
 }
@@ -300,12 +331,13 @@ mod tests {
                     annotation-prefixes = ['cdi.k8s.io/']\nswarm-resources = ['DOCKER_RESOURCE_GPU']\n\
                     kind = 'example.com/gpu'\nspec-dirs = ['/etc/cdi']\njust-in-time = false\n\
                     driver-root = '/run/nvidia/driver'\ndriver-capabilities = 'compute,utility'\n\
-                    requirements = false\nhide-gpus = true\n";
+                    requirements = false\nhide-gpus = true\nnvml = 'always'\n";
         let config = parse(text).unwrap();
         assert_eq!(config.runtimes, [Path::new("/usr/local/bin/crun")]);
         assert_eq!((config.environment, config.volume_mounts), (Accept::Never, true));
         assert_eq!(config.driver_capabilities, Capabilities::COMPUTE | Capabilities::UTILITY);
         assert_eq!((config.just_in_time, config.requirements, config.hide_gpus), (false, false, true));
+        assert_eq!(config.nvml, NvmlPolicy::Always);
         assert_eq!((config.kind.as_str(), config.driver_root.as_str()), ("example.com/gpu", "/run/nvidia/driver"));
     }
 
@@ -350,6 +382,7 @@ mod tests {
             driver_root: "/run/nvidia/driver".into(),
             driver_capabilities: Capabilities::COMPUTE,
             requirements: false,
+            nvml: NvmlPolicy::Auto,
             hide_gpus: false,
         };
         assert_eq!(parse_peers(text), Ok(expected));

@@ -3,15 +3,14 @@
 //! The spec on disk of the configured kind counts as long as it is true. Where there is none, or the driver was updated
 //! since, one is made in memory from the host as it is: no refresh has to come first. Where a true spec lacks a device
 //! the administrator may have meant that: nothing is made up.
-#![expect(clippy::disallowed_methods, reason = "looks for the files that specs name, and for cdi-gen")]
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use cdi_files::open::{self, Links};
 use cdi_gen::capability::Capabilities;
 use cdi_gen::facts::driver::DriverFacts;
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery, NvmlReport};
@@ -24,8 +23,11 @@ use cdi_gen::to_spec::{self, Hooks, LoweringOptions};
 use cdi_gen::{Host, Tree, filter, hook_path, host_files};
 use cdi_specs::{ContainerEdits, QualifiedName};
 
+use super::budget::{OverBudget, Warnings};
 use super::config::Config;
+use super::deadline::{Deadline, TooLate};
 use super::requests::Asked;
+use super::spec_files;
 use crate::device_numbers;
 use crate::registry::{Registry, SpecFile};
 use crate::request::Request;
@@ -62,6 +64,12 @@ pub enum DevicesError {
     /// The spec on disk is stale, and none may be made.
     #[error("{0} (generate the spec anew)")]
     Stale(String),
+    /// The specs on disk are more than a start may read.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// It takes longer than it may.
+    #[error(transparent)]
+    TooLate(#[from] TooLate),
 }
 
 impl From<Unresolvable> for DevicesError {
@@ -79,6 +87,7 @@ fn told(error: &Unresolvable) -> String {
 #[derive(Debug)]
 pub struct Driver {
     host: Host,
+    deadline: Deadline,
     /// What the kernel says.
     pub facts: DriverFacts,
 }
@@ -88,29 +97,40 @@ impl Driver {
     ///
     /// # Errors
     /// The configured root is none.
-    pub fn read(config: &Config) -> Result<Self, String> {
+    pub fn read(config: &Config, deadline: Deadline) -> Result<Self, String> {
         let system = Tree::new(Utf8Path::new("/"), None).map_err(|error| format!("cannot use /: {error}"))?;
         let host = Host::new(system, &config.driver_root, None).map_err(|error| {
             std::error::Error::source(&error).map_or(error.to_string(), |why| format!("{error}: {why}"))
         })?;
         // What could not be read shows as a version that is not known.
         let facts = facts::driver::read(&host.system, &mut Vec::new());
-        Ok(Self { host, facts })
+        Ok(Self { host, deadline, facts })
     }
 
-    /// Asks NVML, where cdi-gen is installed to ask it.
-    pub fn ask_nvml(&self) -> Result<NvmlReport, String> {
-        let query = nvml_query().ok_or("cdi-gen is not installed beside cdi-runtime")?;
+    /// Asks NVML for what an image wants to know, where the administrator lets it be asked.
+    ///
+    /// # Errors
+    /// It is not to be asked, or does not answer.
+    pub fn ask_nvml(&self, config: &Config) -> Result<NvmlReport, String> {
+        let query = self.nvml_query(config)?;
+        // Nobody goes looking for a library that will not be loaded.
+        nvml_child::may_ask(query.policy, &self.host, || true).map_err(|why| why.to_string())?;
         let injected = libraries::injected_dirs(&self.host, &self.facts);
         let found = libraries::read(&self.host, &Hints::default(), &self.facts, &injected, &mut Vec::new());
-        let library = libraries::find_nvml(&found, self.facts.version.as_ref()).ok_or("the driver has no NVML")?;
-        let library = self.host.system.path_on_this_machine(&library.host_path);
-        nvml_child::ask(&query, &library).map_err(|error| error.to_string())
+        let library = libraries::find_nvml(&found, self.facts.version.as_ref());
+        nvml_child::ask(&query, &self.host, library, || true).map_err(|error| error.to_string())
+    }
+
+    fn nvml_query(&self, config: &Config) -> Result<NvmlQuery, String> {
+        let program = hook_path::find_program("cdi-gen").ok_or("cdi-gen is not installed beside cdi-runtime")?;
+        let left = self.deadline.left().map_err(|error| error.to_string())?;
+        Ok(NvmlQuery { policy: config.nvml, program, time_limit: left.min(NVML_TIME_LIMIT) })
     }
 
     /// A spec of the host as it is; what the host should have and lacks is a warning.
-    fn spec(&self, asked: &Asked, config: &Config, warnings: &mut Vec<String>) -> Result<SpecFile, String> {
-        let query = nvml_query().unwrap_or(NvmlQuery { policy: NvmlPolicy::Never, ..NvmlQuery::default() });
+    fn spec(&self, asked: &Asked, config: &Config, warnings: &mut Warnings) -> Result<SpecFile, String> {
+        let never = NvmlQuery { policy: NvmlPolicy::Never, ..NvmlQuery::default() };
+        let query = self.nvml_query(config).unwrap_or(never);
         let (facts, mut problems) = facts::read(&self.host, &Hints::default(), &query);
         let options = PlanOptions {
             naming: vec![Naming::Index, Naming::Uuid, Naming::Pci],
@@ -120,16 +140,11 @@ impl Driver {
         };
         let plan = cdi_gen::plan(&facts, &options, &mut problems).map_err(|error| error.to_string())?;
         let serious = problems.iter().filter(|problem| problem.severity > Severity::Note);
-        warnings.extend(serious.map(Problem::to_string));
+        serious.map(Problem::to_string).for_each(|problem| warnings.push(problem));
         let hooks = hook_path::find().map_or(Hooks::None, |path| Hooks::With { path, disabled: Default::default() });
         let spec = to_spec::lower(&plan, &LoweringOptions { kind: config.kind.clone(), hooks, ..Default::default() });
         Ok(SpecFile { path: PathBuf::from(IN_MEMORY), priority: 0, spec })
     }
-}
-
-fn nvml_query() -> Option<NvmlQuery> {
-    let program = hook_path::find_program("cdi-gen")?;
-    Some(NvmlQuery { policy: NvmlPolicy::Auto, program, time_limit: NVML_TIME_LIMIT })
 }
 
 /// The edits for what a container asks for; what it does without is a warning.
@@ -140,11 +155,12 @@ pub fn edits(
     asked: &Asked,
     config: &Config,
     driver: &Driver,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> Result<Vec<ContainerEdits>, DevicesError> {
     let dirs =
         if config.spec_dirs.is_empty() { SpecDirs::of_this_user() } else { SpecDirs::new(config.spec_dirs.clone()) };
-    let texts = dirs.read();
+    let texts = spec_files::read(&dirs)?;
+    driver.deadline.left()?;
     let names = asked.names.iter().chain(&asked.optional);
     let kinds: Vec<String> = names.map(|name| name.kind().to_string()).chain([config.kind.clone()]).collect();
     let kinds: Vec<Cow<'_, str>> = kinds.iter().map(Cow::from).collect();
@@ -187,7 +203,7 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
-    fn edits(&self, registry: &Registry, warnings: &mut Vec<String>) -> Result<Vec<ContainerEdits>, DevicesError> {
+    fn edits(&self, registry: &Registry, warnings: &mut Warnings) -> Result<Vec<ContainerEdits>, DevicesError> {
         let on_disk = match self.on_disk(registry) {
             Ok(edits) => return Ok(edits.into_iter().map(|edits| self.filtered(edits)).collect()),
             Err(OnDisk::Final(error)) => return Err(error),
@@ -268,6 +284,7 @@ fn owned(edits: Vec<&ContainerEdits>) -> Vec<ContainerEdits> {
 /// Whether a file of the host is a 32-bit library.
 fn is_32_bit(path: &Utf8Path) -> bool {
     let mut head = [0; ELF_CLASS + 1];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    let file = open::regular(path.as_std_path(), Links::Follow);
+    let read = file.and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head.starts_with(b"\x7fELF") && head.get(ELF_CLASS) == Some(&ELF_32)
 }

@@ -1,16 +1,26 @@
 //! Log: trouble, where engines look for it. I/O.
 //!
 //! An engine gives its runtime a log file, and shows the last error in it to the user who started the container; what is
-//! written to stderr only, some of them drop.
-#![expect(clippy::disallowed_methods, reason = "writes to the engine's log file")]
+//! written to stderr only, some of them drop. This is the one place where words of images and files reach a person: each
+//! message is one line of bounded length, and what a terminal would obey is written out.
+//!
+//! The file is somebody else's. A FIFO does not make us wait, and a link leads to another file only where nobody but root
+//! could have put it: else root would append to a file of another user's choice.
 
-use std::fs::OpenOptions;
+use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cdi_files::trust::{Trust, who_may_change};
+use cdi_specs::printable;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use serde_json::json;
 
+use super::budget::{Warnings, shortened};
 use super::command_line::CommandLine;
 
 /// How bad it is, by logrus' names.
@@ -31,19 +41,74 @@ impl Level {
     }
 }
 
+/// Tells what keeps no container from starting.
+pub fn warn(line: &CommandLine, warnings: &Warnings) {
+    warnings.lines().for_each(|warning| tell(line, Level::Warning, &warning));
+}
+
 /// Tells of trouble: in the engine's log; errors, and all if there is no log, on stderr.
 pub fn tell(line: &CommandLine, level: Level, message: &str) {
-    let message = format!("cdi-runtime: {message}");
+    let message = format!("cdi-runtime: {}", shown(message));
     let logged =
         line.log.as_deref().map(|path| append(path, &entry(SystemTime::now(), level, &message, line.log_is_json)));
     if level == Level::Error || !matches!(logged, Some(Ok(()))) {
         // A closed stderr is no reason to do anything else.
         let _ = writeln!(io::stderr(), "{message}");
     }
+    if let Some(Err(error)) = logged {
+        let path = line.log.as_deref().unwrap_or(Path::new("")).display();
+        let _ = writeln!(io::stderr(), "cdi-runtime: {}", shown(&format!("cannot write to the log {path}: {error}")));
+    }
+}
+
+/// A message as a person may see it: one line, and not a long one.
+fn shown(message: &str) -> String {
+    let shown = printable(&shortened(message));
+    match shortened(&shown) {
+        Cow::Owned(shortened) => shortened,
+        Cow::Borrowed(_) => shown,
+    }
 }
 
 fn append(path: &Path, entry: &str) -> io::Result<()> {
-    OpenOptions::new().append(true).create(true).open(path)?.write_all(entry.as_bytes())
+    File::from(open(path)?).write_all(entry.as_bytes())
+}
+
+const FLAGS: OFlags = OFlags::WRONLY
+    .union(OFlags::APPEND)
+    .union(OFlags::CREATE)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The log, as runc opens it, but for links that root does not rely on.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(0o644);
+    if Trust::of_this_process() == Trust::Everybody {
+        return Ok(rustix::fs::openat(CWD, path, FLAGS, mode)?);
+    }
+    match rustix::fs::openat2(CWD, path, FLAGS, mode, ResolveFlags::NO_SYMLINKS) {
+        // There is a link on the way, or the kernel cannot tell.
+        Err(Errno::LOOP | Errno::NOSYS | Errno::PERM) => open_trusted(path, mode),
+        opened => unlinked(opened?),
+    }
+}
+
+/// A file that has a second name may be another's.
+fn unlinked(opened: OwnedFd) -> io::Result<OwnedFd> {
+    let stat = rustix::fs::fstat(&opened)?;
+    let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    if is_regular && stat.st_nlink > 1 { Err(io::Error::other("it has a second name")) } else { Ok(opened) }
+}
+
+fn open_trusted(path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+    // What is not there yet cannot be a link; the directory decides.
+    let is_there = rustix::fs::statat(CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match who_may_change(if is_there { path } else { dir }) {
+        Some(who) => Err(io::Error::other(format!("there is a link on the way, and {who}"))),
+        None => Ok(rustix::fs::openat(CWD, path, FLAGS, mode)?),
+    }
 }
 
 /// A line as runc's logger writes it.

@@ -9,20 +9,27 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cdi_files::trust::{Trust, who_may_change};
+
 /// Where a runtime may be beside `PATH`.
 const DIRS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// No runtime of the list is there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("none of the runtimes {} is installed (`runtimes` in the configuration names them)", listed(.0))]
-pub struct NotFound(Vec<PathBuf>);
+#[error("none of the runtimes {} is installed (`runtimes` in the configuration names them){}", listed(.runtimes), .passed_over)]
+pub struct NotFound {
+    runtimes: Vec<PathBuf>,
+    /// Those in `PATH` that root does not run.
+    passed_over: String,
+}
 
 fn listed(runtimes: &[PathBuf]) -> String {
     runtimes.iter().map(|runtime| runtime.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The program of the first runtime that is there and is not this one. A name is looked for in the absolute directories
-/// of `PATH`, then in the usual ones.
+/// of `PATH`, then in the usual ones; root runs none from there that others may change. What is named by its path was
+/// chosen by the administrator.
 ///
 /// # Errors
 /// There is none.
@@ -35,13 +42,26 @@ pub fn find(runtimes: &[PathBuf]) -> Result<PathBuf, NotFound> {
         let metadata = fs::metadata(path).ok().filter(Metadata::is_file);
         metadata.is_some_and(|file| file.permissions().mode() & 0o111 != 0 && Some(identity(&file)) != own)
     };
+    let mut passed_over = String::new();
+    let mut is_trusted = |path: &PathBuf| match why_not(path) {
+        Some(why) => {
+            passed_over += &format!("; not used: {}, since {why}", path.display());
+            false
+        }
+        None => true,
+    };
     let found = runtimes.iter().find_map(|runtime| {
         if runtime.components().count() > 1 {
             return Some(runtime.clone()).filter(|path| is_usable(path));
         }
-        dirs.iter().map(|dir| dir.join(runtime)).find(|path| is_usable(path))
+        dirs.iter().map(|dir| dir.join(runtime)).filter(|path| is_usable(path)).find(&mut is_trusted)
     });
-    found.ok_or_else(|| NotFound(runtimes.to_vec()))
+    found.ok_or_else(|| NotFound { runtimes: runtimes.to_vec(), passed_over })
+}
+
+/// Why root does not run a program that it finds.
+fn why_not(path: &Path) -> Option<String> {
+    if Trust::of_this_process() == Trust::Everybody { None } else { who_may_change(path) }
 }
 
 /// The one runtime of a list that is there; `None` if there are several, or none.

@@ -9,15 +9,19 @@
 //! answer depends on it. What cannot be known keeps no container from starting.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::budget::{self, OverBudget};
 use super::container::Container;
 
 /// How the variables' names start; those of Tegra images say nothing about a driver.
 const PREFIX: &str = "NVIDIA_REQUIRE_";
 const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
 const DISABLE: &str = "NVIDIA_DISABLE_REQUIRE";
+/// As much of a wrong term as is worth showing, in characters.
+const SHOWN: usize = 64;
 /// Operators, the longer before those that they start with.
 const OPERATORS: [(&str, Operator); 6] = [
     (">=", Operator::AtLeast),
@@ -88,16 +92,13 @@ impl FromStr for Version {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let parts: Vec<&str> = text.strip_prefix('v').unwrap_or(text).split('.').collect();
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
         let mut numbers = [0; 4];
-        if parts.len() > numbers.len() {
-            return Err(());
-        }
-        for (number, part) in numbers.iter_mut().zip(parts) {
+        for (number, part) in numbers.iter_mut().zip(parts.by_ref()) {
             let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             *number = part.parse().ok().filter(|_| is_number).ok_or(())?;
         }
-        Ok(Self(numbers))
+        if parts.next().is_some() { Err(()) } else { Ok(Self(numbers)) }
     }
 }
 
@@ -206,29 +207,57 @@ pub struct BadTerm {
     pub term: String,
 }
 
+/// Requirements that cannot be held against a driver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequirementsError {
+    /// A text that is none.
+    #[error(transparent)]
+    BadTerm(#[from] BadTerm),
+    /// More than may be.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
 /// The requirements of a container.
 ///
 /// # Errors
-/// The first term that is none.
-pub fn of_container(container: Container<'_>) -> Result<Vec<Requirement>, BadTerm> {
+/// The first term that is none; or there are more than may be.
+pub fn of_container(container: Container<'_>) -> Result<Vec<Requirement>, RequirementsError> {
     let disabled = container.variable(DISABLE).map(str::to_ascii_lowercase);
     if disabled.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true")) {
         return Ok(Vec::new());
     }
-    let requires = |name: &str| name.starts_with(PREFIX) && !name.starts_with(JETPACK);
-    // Of a variable that stands twice the last counts.
-    let mut variables: Vec<&str> = container.variables().map(|(name, _)| name).filter(|name| requires(name)).collect();
-    variables.sort_unstable();
-    variables.dedup();
-    let texts = variables.iter().filter_map(|name| Some((*name, container.variable(name)?)));
-    let mut all = texts.map(|(name, text)| Requirement::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
+    let texts = texts(container)?;
     // An image from before these variables tells the version that it was built for.
-    let has_cuda = container.variable("NVIDIA_REQUIRE_CUDA").is_some_and(|text| !text.is_empty());
+    let has_cuda = texts.get("NVIDIA_REQUIRE_CUDA").is_some_and(|text| !text.is_empty());
+    let mut all = texts.iter().map(|(name, text)| Requirement::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
     let built_for = container.variable("CUDA_VERSION").filter(|_| !has_cuda).and_then(|text| text.parse().ok());
     if let Some(version) = built_for.map(Version::short) {
         all.push(Requirement::parse("CUDA_VERSION", &format!("cuda>={version}"))?);
     }
     Ok(all)
+}
+
+/// The variables that require something, by name. Of one that stands twice the last counts.
+fn texts(container: Container<'_>) -> Result<BTreeMap<&str, &str>, OverBudget> {
+    const WHO: &str = "the container's NVIDIA_REQUIRE_… have";
+    let requires = |name: &str| name.starts_with(PREFIX) && !name.starts_with(JETPACK);
+    let mut texts = BTreeMap::new();
+    for (name, text) in container.variables().filter(|(name, _)| requires(name)) {
+        texts.insert(name, text);
+        if texts.len() > budget::REQUIREMENTS {
+            return Err(OverBudget::new(WHO, "variables", budget::REQUIREMENTS));
+        }
+    }
+    if texts.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() > budget::REQUIREMENT_BYTES {
+        return Err(OverBudget::new(WHO, "bytes", budget::REQUIREMENT_BYTES));
+    }
+    let is_between = |c: char| c == ',' || c.is_whitespace();
+    let terms = texts.values().flat_map(|text| text.split(is_between)).filter(|term| !term.is_empty());
+    if terms.count() > budget::TERMS {
+        return Err(OverBudget::new(WHO, "terms", budget::TERMS));
+    }
+    Ok(texts)
 }
 
 impl Requirement {
@@ -238,7 +267,8 @@ impl Requirement {
     /// The first term that is none.
     pub fn parse(variable: &str, text: &str) -> Result<Self, BadTerm> {
         let term = |term: &str| {
-            parse_term(term).ok_or_else(|| BadTerm { variable: variable.to_owned(), term: term.to_owned() })
+            let shown = || term.chars().take(SHOWN).collect();
+            parse_term(term).ok_or_else(|| BadTerm { variable: variable.to_owned(), term: shown() })
         };
         let terms = |alternative: &str| alternative.split(',').filter(|word| !word.is_empty()).map(term).collect();
         let alternatives = text.split_whitespace().map(terms).collect::<Result<_, _>>()?;
@@ -470,5 +500,26 @@ mod tests {
         let error = of(&["NVIDIA_REQUIRE_CUDA=cuda>=11 notvalid"]).unwrap_err();
         assert!(error.starts_with("NVIDIA_REQUIRE_CUDA has the term `notvalid`, which is no condition"), "{error}");
         assert!(of(&["NVIDIA_REQUIRE_CUDA=cuda=foo"]).is_err());
+    }
+
+    /// Twice as much takes twice as long, and more than may be is refused.
+    #[test]
+    fn many_requirements_are_refused_and_one_that_stands_often_is_one() {
+        let of = |env: &[String]| {
+            let config = json!({"process": {"env": env}});
+            of_container(Container(&config)).map(|found| found.len()).map_err(|error| error.to_string())
+        };
+        let many = |count| (0..count).map(|at| format!("NVIDIA_REQUIRE_X{at}=cuda>=1")).collect::<Vec<_>>();
+        assert_eq!(of(&many(budget::REQUIREMENTS)), Ok(budget::REQUIREMENTS));
+        let variables =
+            "the container's NVIDIA_REQUIRE_… have more than 256 variables, the most for a container's start";
+        assert_eq!(of(&many(100_000)), Err(variables.to_owned()));
+        assert_eq!(of(&vec!["NVIDIA_REQUIRE_CUDA=cuda>=1".to_owned(); 100_000]), Ok(1));
+        let terms = |count| format!("NVIDIA_REQUIRE_CUDA={}", "cuda>=1,brand=x ".repeat(count / 2));
+        assert_eq!(of(&[terms(budget::TERMS)]), Ok(1));
+        assert!(of(&[terms(budget::TERMS + 2)]).unwrap_err().contains("more than 8192 terms"));
+        let long = format!("NVIDIA_REQUIRE_CUDA=brand={}", "x".repeat(budget::REQUIREMENT_BYTES));
+        assert!(of(&[long]).unwrap_err().contains("more than 262144 bytes"));
+        assert_eq!(format!("1{}", ".1".repeat(1 << 20)).parse::<Version>(), Err(()));
     }
 }

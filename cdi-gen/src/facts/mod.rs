@@ -20,13 +20,16 @@ pub mod mountinfo;
 pub mod nvml;
 pub mod nvml_child;
 pub mod nvml_report;
+#[cfg(feature = "nvml")]
+mod nvml_seal;
 pub mod pci;
 pub mod sockets;
 
 use serde::Serialize;
 
 use self::left_out::LeftOut;
-use self::nvml_report::{NvmlPolicy, NvmlQuery};
+use self::nvml_child::NvmlQueryError;
+use self::nvml_report::NvmlQuery;
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::tree::Located;
@@ -102,8 +105,7 @@ pub fn read(host: &Host, hints: &Hints, nvml: &NvmlQuery) -> (HostFacts, Vec<Pro
     (facts, problems)
 }
 
-/// Asks NVML what the kernel left open, if the policy and the host allow it. NVML answers for the running kernel, so
-/// another tree is asked about only on request; and so is a driver container, whose code would run as the caller.
+/// Asks NVML what the kernel left open, if it may be asked.
 fn fill_from_nvml(
     host: &Host,
     query: &NvmlQuery,
@@ -111,21 +113,14 @@ fn fill_from_nvml(
     gpus: &mut Vec<gpus::GpuFact>,
     problems: &mut Vec<Problem>,
 ) {
-    let wanted = match query.policy {
-        NvmlPolicy::Never => false,
-        NvmlPolicy::Always => true,
-        NvmlPolicy::Auto => {
-            let own = host.system.is_live() && host.driver.prefix() == host.system.prefix();
-            own && nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty())
-        }
-    };
-    let Some(library) = library.filter(|_| wanted) else { return };
-    match nvml_child::ask(query, &host.system.path_on_this_machine(&library.host_path)) {
+    let is_needed = || nvml_report::is_needed(gpus, !devices::gpu_minors(host).is_empty());
+    match nvml_child::ask(query, host, library, is_needed) {
         Ok(report) => {
             let refused = report.errors.iter().map(|error| Problem::warning("nvml", format!("NVML: {error}")));
             problems.extend(refused);
             nvml_report::merge(gpus, &report);
         }
+        Err(NvmlQueryError::NotAsked(_) | NvmlQueryError::NoLibrary) => {}
         Err(error) => {
             problems
                 .push(Problem::warning("nvml", error.to_string()).hint("the spec is made from what the kernel tells"));

@@ -8,12 +8,16 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
 use super::nvml_report::{NvmlGpu, NvmlReport};
+use super::nvml_seal;
 
-/// Loads the library and writes down what it says, one GPU's refusal costing that GPU only.
+/// Loads the library and writes down what it says, one GPU's refusal costing that GPU only. The process gives up first
+/// what that does not need, of root's capabilities too unless they are to be kept: it is good for nothing else then.
 ///
 /// # Errors
-/// The library cannot be loaded or NVML does not start.
-pub fn report(library: &Utf8Path) -> Result<NvmlReport, String> {
+/// Something could not be given up; the library cannot be loaded or NVML does not start.
+pub fn report(library: &Utf8Path, keep_capabilities: bool) -> Result<NvmlReport, String> {
+    nvml_seal::seal(library, keep_capabilities)
+        .map_err(|error| format!("the process cannot give up its rights: {error}"))?;
     let nvml = Nvml::builder()
         .lib_path(OsStr::new(library.as_str()))
         .flags(InitFlags::empty())

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::gpus::{GpuFact, is_uuid};
 
 /// Who asks NVML, and when.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NvmlPolicy {
     /// Only where the kernel does not tell.
     #[default]
@@ -62,6 +63,38 @@ pub struct NvmlGpu {
     /// Product line, in lower-case letters without blanks: `tesla`, `geforcertx`.
     #[serde(default)]
     pub brand: Option<String>,
+}
+
+/// The most GPUs of one host, and bytes of what is said about one.
+const MOST_GPUS: usize = 256;
+const LONGEST_WORDS: usize = 96;
+
+impl NvmlReport {
+    /// What of an answer may be true. The library may say anything, and its words end up in names of devices.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.gpus.retain(|gpu| is_bus_id(&gpu.bus_id));
+        self.gpus.truncate(MOST_GPUS);
+        self.errors.truncate(MOST_GPUS);
+        self.errors.iter_mut().for_each(shorten);
+        for gpu in &mut self.gpus {
+            gpu.uuid = gpu.uuid.take().filter(|uuid| is_uuid(uuid));
+            gpu.model.iter_mut().chain(&mut gpu.brand).for_each(shorten);
+        }
+        self
+    }
+}
+
+/// A PCI address: domain, bus, device and function.
+fn is_bus_id(text: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = text.splitn(4, [':', '.']).collect();
+    text.len() <= LONGEST_WORDS && parts.len() == 4 && parts.into_iter().all(is_hex)
+}
+
+fn shorten(words: &mut String) {
+    let end = (0..=LONGEST_WORDS.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
+    words.truncate(end.unwrap_or_default());
 }
 
 /// Whether the kernel leaves a question open that NVML can answer.
@@ -124,6 +157,23 @@ mod tests {
         assert!(is_needed(&gpus, true) && !is_needed(&gpus, false));
         merge(&mut gpus, &report());
         assert_eq!((gpus[0].bus_id.as_str(), gpus[0].minor), ("0000:0b:00.0", Some(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_no_answer() {
+        let gpu = |bus_id: &str| NvmlGpu {
+            bus_id: bus_id.into(),
+            uuid: Some("GPU-../../x".into()),
+            model: Some("é".repeat(1000)),
+            ..NvmlGpu::default()
+        };
+        let ids = ["00000000:0B:00.0", "../../etc", "", ":::", "0:0:0.0.0", "0000:01:00"];
+        let gpus = ids.map(gpu).into_iter().chain(vec![gpu("0:0:0.0"); 1000]).collect();
+        let report = NvmlReport { gpus, errors: vec!["x".repeat(1000)], cuda: None }.checked();
+        assert_eq!((report.gpus.len(), report.gpus[0].bus_id.as_str()), (MOST_GPUS, "00000000:0B:00.0"));
+        assert_eq!(report.gpus[1].bus_id, "0:0:0.0");
+        assert!(report.gpus.iter().all(|gpu| gpu.uuid.is_none() && gpu.model.as_ref().unwrap().len() == 96));
+        assert_eq!(report.errors[0].len(), 96);
     }
 
     #[test]

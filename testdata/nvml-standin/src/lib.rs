@@ -1,10 +1,12 @@
 //! A stand-in for the driver's `libnvidia-ml.so.1`, with the C ABI of the functions that cdi-gen calls (NVML API
 //! reference, `nvml.h`). It is a real shared object, loaded with a real dlopen.
 //!
-//! `NVML_STANDIN` says how it behaves: `crash`, `hang`, `fail-init`, `fail-gpu=<index>`; anything else is two sound
-//! GPUs.
+//! How it behaves stands in the file itself, behind [`NVML_STANDIN_BEHAVIOUR`], for tests to write there: whoever loads it
+//! is given no variables. `crash`, `hang`, `fail-init`, `fail-gpu=<index>`; `touch=<path>` makes a file when it is loaded;
+//! `probe` tells, as the names of its GPUs, who it runs as and what it may do; anything else is two sound GPUs.
 #![expect(unsafe_code, reason = "a C ABI is made of raw pointers")]
-#![expect(clippy::disallowed_methods, reason = "the behaviour is chosen in the environment")]
+
+mod probe;
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -15,10 +17,8 @@ const INSUFFICIENT_SIZE: c_int = 7;
 const GPU_IS_LOST: c_int = 15;
 const LIB_RM_VERSION_MISMATCH: c_int = 18;
 
-/// How many GPUs there are.
-const COUNT: c_uint = 2;
 /// The GPUs: UUID, PCI address, minor number.
-const GPUS: [(&str, &str, c_uint); COUNT as usize] = [
+const GPUS: [(&str, &str, c_uint); 2] = [
     ("GPU-5eed0000-0000-4000-8000-000000000000", "00000000:01:00.0", 0),
     ("GPU-5eed0001-0000-4000-8000-000000000001", "00000000:02:00.0", 1),
 ];
@@ -42,13 +42,45 @@ pub struct PciInfo {
     bus_id: [c_char; 32],
 }
 
-fn behaviour() -> String {
-    std::env::var("NVML_STANDIN").unwrap_or_default()
+/// How the library behaves, and a mark by which tests find the place to write it to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    mark: [u8; 23],
+    text: [u8; 233],
 }
 
-/// Handles are the index plus one, so that none is null.
+/// As it comes: two sound GPUs.
+#[unsafe(no_mangle)]
+pub static NVML_STANDIN_BEHAVIOUR: Behaviour = Behaviour { mark: *b"NVML_STANDIN_BEHAVIOUR=", text: [b' '; 233] };
+
+/// What is written there.
+fn behaviour() -> String {
+    // SAFETY: a valid static; what a test wrote into the file is not what the compiler saw.
+    let behaviour = unsafe { std::ptr::read_volatile(&raw const NVML_STANDIN_BEHAVIOUR) };
+    String::from_utf8_lossy(&behaviour.text).trim().to_owned()
+}
+
+/// Runs as soon as the library is loaded, as a library's constructors do.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = {
+    extern "C" fn loaded() {
+        if let Some(path) = behaviour().strip_prefix("touch=") {
+            probe::touch(path);
+        }
+    }
+    loaded
+};
+
+/// The GPU of a handle, which is the index plus one, so that none is null. Each probe is one, like the first.
 fn gpu(handle: *const c_void) -> Option<&'static (&'static str, &'static str, c_uint)> {
-    GPUS.get((handle as usize).checked_sub(1)?)
+    let index = (handle as usize).checked_sub(1)?;
+    if behaviour() == "probe" { GPUS.first() } else { GPUS.get(index) }
+}
+
+fn count() -> usize {
+    if behaviour() == "probe" { probe::COUNT } else { GPUS.len() }
 }
 
 /// Writes a C string.
@@ -101,7 +133,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_int {
     // SAFETY: the caller's promise.
     match unsafe { count.as_mut() } {
         Some(count) => {
-            *count = COUNT;
+            *count = c_uint::try_from(self::count()).unwrap_or_default();
             SUCCESS
         }
         None => INVALID_ARGUMENT,
@@ -119,7 +151,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *m
     }
     // SAFETY: the caller's promise.
     match unsafe { handle.as_mut() } {
-        Some(handle) if (index as usize) < GPUS.len() => {
+        Some(handle) if (index as usize) < count() => {
             *handle = std::ptr::without_provenance_mut(index as usize + 1);
             SUCCESS
         }
@@ -143,8 +175,10 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: *mut c_void, buffer: *mut c_c
 /// `buffer` has room for `length` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetName(handle: *mut c_void, buffer: *mut c_char, length: c_uint) -> c_int {
+    let answer = (behaviour() == "probe").then(|| probe::answer((handle as usize).wrapping_sub(1)));
+    let name = answer.as_deref().unwrap_or("NVIDIA Stand-in");
     // SAFETY: the caller's promise.
-    gpu(handle).map_or(INVALID_ARGUMENT, |_| unsafe { put("NVIDIA Stand-in", buffer, length) })
+    gpu(handle).map_or(INVALID_ARGUMENT, |_| unsafe { put(name, buffer, length) })
 }
 
 /// `nvmlSystemGetCudaDriverVersion_v2`
