@@ -21,7 +21,22 @@ struct Library {
 const LIBRARIES: [Library; 3] = [
     Library {
         source: "specs/files/src",
-        order: &["limited", "path_names", "accounts", "acl", "umask", "open", "trust", "dir", "lock", "atomic", "node"],
+        order: &[
+            "limited",
+            "path_names",
+            "accounts",
+            "acl",
+            "umask",
+            "open",
+            "trust",
+            "dir",
+            "lock",
+            "atomic",
+            "node",
+            "attributes",
+            "replace",
+            "kept",
+        ],
         pure: &["path_names", "accounts", "acl"],
     },
     Library {

@@ -6,11 +6,14 @@
 pub mod accounts;
 pub mod acl;
 pub mod atomic;
+pub mod attributes;
 pub mod dir;
+pub mod kept;
 pub mod limited;
 pub mod lock;
 pub mod node;
 pub mod open;
 pub mod path_names;
+pub mod replace;
 pub mod trust;
 pub mod umask;

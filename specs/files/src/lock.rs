@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
-
-use crate::dir::Dir;
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 /// Bits of a mode by which others can open a file.
 const OTHERS: u32 = 0o077;
@@ -18,10 +18,11 @@ const OTHERS: u32 = 0o077;
 ///
 /// # Errors
 /// What has the name is no lock of this user's: a link, a FIFO, a file of others or for others.
-pub fn open(dir: &Dir, name: &OsStr) -> io::Result<File> {
+pub fn open(dir: impl AsFd, name: &OsStr) -> io::Result<File> {
     // To open a device or a FIFO may set something going: what is there is looked at first, and once more when it is open.
-    if let Some(stat) = dir.stat(name)? {
-        judge(&stat)?;
+    match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {}
+        stat => judge(&stat?)?,
     }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -53,7 +54,7 @@ mod tests {
     use rustix::fs::{CWD, FlockOperation};
 
     use super::*;
-    use crate::dir::Missing;
+    use crate::dir::{Dir, Missing};
 
     #[test]
     fn a_lock_is_made_for_its_owner_and_held_by_one() {
