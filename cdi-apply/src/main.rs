@@ -1,5 +1,4 @@
 //! cdi-apply, the program: gives the command line its meaning, and each outcome its exit code. I/O.
-#![expect(clippy::disallowed_methods, reason = "reads the files that it is given")]
 
 mod cli;
 mod engine_files;
@@ -8,7 +7,6 @@ mod query;
 mod report;
 mod validate;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +19,7 @@ use cdi_apply::request::RequestError;
 use cdi_apply::spec_dirs::SpecText;
 use cdi_apply::{InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
 use cdi_files::limited;
+use cdi_files::open::{self, Links};
 use cdi_specs::{AnnotationError, Format};
 use clap::Parser;
 
@@ -118,5 +117,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         return limited::read(io::stdin().lock(), MAX_BYTES).context("cannot read stdin");
     }
     let cannot = || format!("cannot read {}", path.display());
-    limited::read(File::open(path).with_context(cannot)?, MAX_BYTES).with_context(cannot)
+    let file = open::regular(path, Links::Follow).with_context(cannot)?;
+    limited::read(file, MAX_BYTES).with_context(cannot)
 }
