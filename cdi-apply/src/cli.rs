@@ -121,6 +121,9 @@ pub struct Configure {
     /// Put the file back as it was before the first change
     #[arg(long, conflicts_with_all = ["runtime", "set_default", "runtime_path"])]
     pub undo: bool,
+    /// Even where it was edited since: the edited one is kept beside it
+    #[arg(long, requires = "undo")]
+    pub force: bool,
 }
 
 /// Engines that can be configured.

@@ -2,6 +2,7 @@
 
 mod cli;
 mod engine_files;
+mod engine_program;
 mod inject;
 mod query;
 mod report;

@@ -6,11 +6,15 @@
     reason = "tests run the program and stop at the first surprise"
 )]
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
-use std::process::Command;
+mod attributes;
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use attributes::Whole;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PODMAN: &str = "# mine\n[engine]\nevents_logger = \"file\" # not the journal\n";
@@ -42,14 +46,69 @@ impl Home {
         names
     }
 
-    /// Exit code, stdout and stderr. No engine is in the PATH to ask.
-    fn run(&self, words: &str) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cdi-apply"));
-        command.arg("configure").args(words.split_whitespace()).arg("--config").arg(self.file());
-        let output = command.env("PATH", self.0.path()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    fn dir(&self) -> PathBuf {
+        self.file().parent().unwrap().to_owned()
     }
+
+    /// A file beside the configuration.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        self.dir().join(format!("engine.conf{suffix}"))
+    }
+
+    fn command(&self, words: &str) -> Command {
+        // A watchdog: what waits for ever is killed, with exit code 124 or 137.
+        let mut command = Command::new("/usr/bin/timeout");
+        command.args(["-k", "1", "60"]).arg(env!("CARGO_BIN_EXE_cdi-apply"));
+        command.arg("configure").args(words.split_whitespace()).arg("--config").arg(self.file());
+        command.env("PATH", self.path()).current_dir(self.0.path());
+        command
+    }
+
+    /// No engine is in the PATH to ask, unless a test has put one there.
+    fn path(&self) -> String {
+        format!("{}:/nothing", self.0.path().display())
+    }
+
+    /// Exit code, stdout and stderr.
+    fn run(&self, words: &str) -> (i32, String, String) {
+        answer(&mut self.command(words))
+    }
+
+    /// The same behind a word for a shell, such as `umask 0`.
+    fn run_after(&self, shell: &str, words: &str) -> (i32, String, String) {
+        let command = self.command(words);
+        let mut sh = Command::new("/bin/sh");
+        let script = format!("{shell}; exec /usr/bin/timeout \"$@\"");
+        sh.args(["-e", "-c", &script, "sh"]).args(command.get_args()).current_dir(self.0.path());
+        answer(sh.env("PATH", self.path()))
+    }
+
+    /// An engine that says what a shell says.
+    fn engine(&self, name: &str, script: &str) {
+        let engine = self.0.path().join(name);
+        fs::write(&engine, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&engine, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn answer(command: &mut Command) -> (i32, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// An engine that refuses whatever it is asked.
+const REFUSES: &str = "echo \"$@\" >&2; echo cannot >&2; exit 1";
+const ENGINES: [&str; 6] = ["buildkit", "containerd", "crio", "docker", "nerdctl", "podman"];
+
+/// Words that change a file of each engine.
+fn changing(engine: &str) -> String {
+    let takes_runtimes = !["buildkit", "nerdctl"].contains(&engine);
+    format!("{engine}{}", if takes_runtimes { " --runtime-path /usr/bin/cdi-runtime" } else { "" })
 }
 
 #[test]
@@ -127,4 +186,454 @@ fn the_engine_has_the_last_word() {
     assert!(code == 1 && stderr.contains("is as it was: the engine refuses"), "{stderr}");
     assert!(stderr.contains("--validate --config-file"), "{stderr}");
     assert_eq!((home.text().as_str(), home.names().len()), ("{\"debug\": true}", 1));
+}
+
+// A change that fails
+
+/// What was edited between two changes is what a refused third one leaves.
+#[test]
+fn a_refused_change_leaves_what_was_edited_by_hand() {
+    let home = Home::new();
+    home.write("{\"debug\": true}");
+    assert_eq!(home.run("docker").0, 0);
+    let edited = home.text().replace("true}", "true, \"mtu\": 1400}");
+    home.write(&edited);
+    let before = (Whole::of(&home.file()), home.names());
+    home.engine("dockerd", REFUSES);
+    let (code, _, stderr) = home.run("docker --runtime-path /usr/bin/cdi-runtime");
+    assert!(code == 1 && stderr.contains("is as it was: the engine refuses"), "{stderr}");
+    assert_eq!((Whole::of(&home.file()), home.names()), before);
+}
+
+#[test]
+fn a_refused_change_does_not_remove_a_file_that_was_not_there_before_the_first() {
+    let home = Home::new();
+    assert_eq!(home.run("docker").0, 0);
+    let before = (Whole::of(&home.file()), home.names());
+    home.engine("dockerd", REFUSES);
+    assert_eq!(home.run("docker --runtime-path /usr/bin/cdi-runtime").0, 1);
+    assert_eq!((Whole::of(&home.file()), home.names()), before);
+}
+
+#[test]
+fn a_refused_first_change_leaves_no_file_no_mark_and_no_directory() {
+    let home = Home::new();
+    home.engine("dockerd", REFUSES);
+    assert_eq!(home.run("docker").0, 1);
+    assert!(!home.dir().exists());
+}
+
+/// A run that fails halfway may have left a mark that says that there was no file; by now there is one.
+#[test]
+fn a_mark_that_a_failed_run_left_removes_nothing() {
+    let home = Home::new();
+    let mine = "{\"debug\": true}";
+    home.write(mine);
+    fs::write(home.beside(".absent-before-cdi-apply"), "").unwrap();
+    home.engine("dockerd", REFUSES);
+    assert_eq!(home.run("docker").0, 1);
+    assert_eq!(home.text(), mine);
+    let (code, _, stderr) = home.run("docker --undo");
+    assert!(code == 1 && stderr.contains("it is not as cdi-apply wrote it"), "{stderr}");
+    assert_eq!(home.text(), mine);
+    // And what comes after it is undone to what there was.
+    home.engine("dockerd", "exit 0");
+    assert_eq!(home.run("docker").0, 0);
+    assert_eq!(home.run("docker --undo").0, 0);
+    assert_eq!((home.text().as_str(), home.names()), (mine, vec!["engine.conf".to_owned()]));
+}
+
+/// The engine reads the file that is to be, while the file that is stays in place.
+#[test]
+fn the_engine_judges_the_next_file_and_never_sees_it_in_place() {
+    let home = Home::new();
+    home.write("{\"debug\": true}");
+    let seen = home.0.path().join("seen");
+    home.engine("dockerd", &format!("cat \"$3\" {} >{}", home.file().display(), seen.display()));
+    let (code, _, stderr) = home.run("docker");
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(fs::read_to_string(seen).unwrap(), format!("{}{{\"debug\": true}}", home.text()));
+}
+
+// Undo
+
+#[test]
+fn an_undo_is_refused_where_it_would_lose_an_edit_and_force_keeps_the_edit_beside() {
+    let home = Home::new();
+    home.write(PODMAN);
+    assert_eq!(home.run(&changing("podman")).0, 0);
+    let edited = format!("{}# by hand\n", home.text());
+    home.write(&edited);
+    let refused = |home: &Home, edited: &str| {
+        let (code, _, stderr) = home.run("podman --undo");
+        assert!(code == 1 && stderr.contains("it is not as cdi-apply wrote it, and an edit would be lost"), "{stderr}");
+        assert_eq!(home.text(), edited);
+    };
+    refused(&home, &edited);
+    let (code, stdout, _) = home.run("podman --undo --dry-run");
+    assert!(code == 0 && stdout.contains("\n-# by hand\n") && stdout.contains("\n-nvidia = "), "{stdout}");
+    // To change it once more does not make the edit ours.
+    assert_eq!(home.run("podman --runtime-path /opt/cdi-runtime").0, 0);
+    let edited = home.text();
+    assert!(edited.ends_with("# by hand\n"), "{edited}");
+    refused(&home, &edited);
+    assert_eq!(home.names(), ["engine.conf", "engine.conf.before-cdi-apply"]);
+    let (code, stdout, stderr) = home.run("podman --undo --force");
+    assert!(code == 0 && stdout.contains("the edited one is beside it"), "{stdout}{stderr}");
+    assert_eq!(home.text(), PODMAN);
+    assert_eq!(fs::read_to_string(home.beside(".edited-before-undo")).unwrap(), edited);
+    assert_eq!(home.names(), ["engine.conf", "engine.conf.edited-before-undo"]);
+    // Of a second one that is put away the first is no victim.
+    assert_eq!(home.run(&changing("podman")).0, 0);
+    let again = format!("{}# again\n", home.text());
+    home.write(&again);
+    let (code, _, stderr) = home.run("podman --undo --force");
+    assert!(code == 1 && stderr.contains("engine.conf.edited-before-undo is in the way"), "{stderr}");
+    assert_eq!(home.text(), again);
+}
+
+#[test]
+fn an_edited_file_that_was_not_there_is_not_removed_by_an_undo() {
+    let home = Home::new();
+    assert_eq!(home.run("docker").0, 0);
+    let edited = home.text().replace("{\n    \"f", "{\n    \"mtu\": 1400,\n    \"f");
+    home.write(&edited);
+    assert_eq!(home.run("docker --undo").0, 1);
+    assert_eq!(home.text(), edited);
+    assert_eq!(home.run("docker --undo --force").0, 0);
+    assert_eq!(home.names(), ["engine.conf.edited-before-undo"]);
+    assert_eq!(home.run("docker").0, 0);
+    assert_eq!(home.run("docker --undo").0, 0);
+    assert_eq!(home.names(), ["engine.conf.edited-before-undo"]);
+}
+
+/// Whoever has tightened a mode since does not want the old one back unasked.
+#[test]
+fn an_undo_does_not_give_rights_back_that_were_taken() {
+    let home = Home::new();
+    home.write(PODMAN);
+    fs::set_permissions(home.file(), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(home.run(&changing("podman")).0, 0);
+    fs::set_permissions(home.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(home.run("podman --undo").0, 1);
+    assert_eq!(fs::metadata(home.file()).unwrap().mode() & 0o777, 0o600);
+}
+
+/// Files that an older cdi-apply kept carry no record of what was written since.
+#[test]
+fn what_nobody_knows_to_be_unedited_is_undone_by_force_only() {
+    let home = Home::new();
+    home.write("{\"features\": {\"cdi\": true}}");
+    fs::write(home.beside(".before-cdi-apply"), "{}").unwrap();
+    assert_eq!(home.run("docker --undo").0, 1);
+    assert_eq!(home.run("docker --runtime-path /usr/bin/cdi-runtime").0, 0);
+    assert_eq!(home.run("docker --undo").0, 1);
+    assert_eq!(fs::read_to_string(home.beside(".before-cdi-apply")).unwrap(), "{}");
+    assert_eq!(home.run("docker --undo --force").0, 0);
+    assert_eq!((home.text().as_str(), home.names().len()), ("{}", 2));
+}
+
+#[test]
+fn undone_and_done_again_any_number_of_times() {
+    let home = Home::new();
+    home.write(PODMAN);
+    let before = Whole::of(&home.file());
+    for _ in 0..3 {
+        assert_eq!(home.run(&changing("podman")).0, 0);
+        assert_eq!(home.run("podman --runtime-path /opt/cdi-runtime --set-default").0, 0);
+        assert_eq!(home.run("podman --undo").0, 0);
+        assert_eq!((Whole::of(&home.file()), home.names()), (before.clone(), vec!["engine.conf".to_owned()]));
+    }
+}
+
+// At once
+
+/// Sixty rounds of four, with a file and without one.
+#[test]
+fn of_several_at_once_no_change_is_lost() {
+    for round in 0..60 {
+        let home = Home::new();
+        if round % 2 == 0 {
+            home.write("{\"debug\": true}");
+        }
+        let words = |index: usize| format!("docker --runtime-name r{index} --runtime-path /usr/bin/cdi-runtime");
+        let start = |index| {
+            let mut command = home.command(&words(index));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let running: Vec<_> = (0..4).map(start).collect();
+        for child in running {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let text: Value = serde_json::from_str(&home.text()).unwrap();
+        let expected = |index: usize| (format!("r{index}"), json!({"path": "/usr/bin/cdi-runtime"}));
+        let expected: serde_json::Map<String, Value> = (0..4).map(expected).collect();
+        let mut runtimes = text["runtimes"].as_object().unwrap().clone();
+        runtimes.sort_keys();
+        assert_eq!(runtimes, expected, "round {round}");
+        assert_eq!(home.names().len(), 2, "round {round}: {:?}", home.names());
+        assert_eq!(home.run("docker --undo").0, 0, "round {round}");
+    }
+}
+
+/// Who can open it can hold it.
+#[test]
+fn the_lock_is_for_its_owner_only_whatever_the_umask() {
+    for umask in ["000", "077"] {
+        let home = Home::new();
+        let seen = home.0.path().join("seen");
+        let lock = home.dir().join(".engine.conf.cdi-apply.lock");
+        home.engine("dockerd", &format!("/usr/bin/stat -c %a {} >{}", lock.display(), seen.display()));
+        assert_eq!(home.run_after(&format!("umask {umask}"), "docker").0, 0);
+        assert_eq!(fs::read_to_string(seen).unwrap(), "600\n", "umask {umask}");
+    }
+}
+
+/// An editor holds no lock of ours.
+#[test]
+fn what_an_editor_writes_while_the_engine_judges_is_kept_and_changed() {
+    let home = Home::new();
+    home.write("{\"debug\": true}");
+    let file = home.file();
+    let edit = format!(
+        "[ -e {0}/edited ] || {{ echo '{{\"mtu\": 1400}}' >{0}/edited; cp {0}/edited {1}.mine; mv {1}.mine {1}; }}",
+        home.0.path().display(),
+        file.display()
+    );
+    let edit = format!("PATH=/usr/bin:/bin\n{edit}");
+    home.engine("dockerd", &edit);
+    let (code, _, stderr) = home.run("docker");
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let text: Value = serde_json::from_str(&home.text()).unwrap();
+    assert_eq!(text, json!({"mtu": 1400, "features": {"cdi": true}}));
+    assert_eq!(home.run("docker --undo").0, 0);
+    assert_eq!(home.text(), "{\"mtu\": 1400}\n");
+}
+
+#[test]
+fn a_mode_that_is_tightened_while_the_engine_judges_stays_tight() {
+    let home = Home::new();
+    home.write("{\"debug\": true}");
+    fs::set_permissions(home.file(), fs::Permissions::from_mode(0o644)).unwrap();
+    home.engine("dockerd", &format!("/bin/chmod 600 {}", home.file().display()));
+    assert_eq!(home.run("docker").0, 0);
+    assert_eq!(fs::metadata(home.file()).unwrap().mode() & 0o777, 0o600);
+    assert!(home.text().contains("cdi"));
+}
+
+// Who may read it
+
+#[test]
+fn owner_mode_access_control_list_and_attributes_stay_in_files_of_all_engines() {
+    for engine in ENGINES {
+        let home = Home::new();
+        home.write("");
+        if !attributes::set(&home.file(), attributes::ACL, &attributes::acl()) {
+            return println!("skipped: no access control lists on this file system");
+        }
+        attributes::set(&home.file(), "user.mine", b"kept");
+        if is_root() {
+            chown(home.file(), Some(1234), Some(2345)).unwrap();
+            fs::set_permissions(home.file(), fs::Permissions::from_mode(0o640)).unwrap();
+            attributes::set(&home.file(), attributes::ACL, &attributes::acl());
+            attributes::set(&home.file(), "trusted.mine", b"kept");
+        }
+        let before = Whole::of(&home.file()).unwrap();
+        assert!(before.attributes.len() >= 2 && before.mode & 0o777 == 0o640, "{before:?}");
+        assert_eq!(home.run(&changing(engine)).0, 0, "{engine}");
+        let after = Whole::of(&home.file()).unwrap();
+        assert_eq!(after, Whole { bytes: home.text().into(), ..before.clone() }, "{engine}");
+        assert_ne!(after.bytes, before.bytes, "{engine}");
+        assert_eq!(home.run(&format!("{engine} --undo")).0, 0, "{engine}");
+        assert_eq!(Whole::of(&home.file()).unwrap(), before, "{engine}");
+    }
+}
+
+/// A new file in such a directory begins with the directory's list; one that had none gets none.
+#[test]
+fn a_directorys_default_list_lets_nobody_into_a_file_without_one() {
+    let home = Home::new();
+    home.write(PODMAN);
+    fs::set_permissions(home.file(), fs::Permissions::from_mode(0o640)).unwrap();
+    if !attributes::set(&home.dir(), "system.posix_acl_default", &attributes::acl()) {
+        return println!("skipped: no access control lists on this file system");
+    }
+    let before = Whole::of(&home.file()).unwrap();
+    assert_eq!(home.run(&changing("podman")).0, 0);
+    assert_eq!(Whole::of(&home.file()).unwrap(), Whole { bytes: home.text().into(), ..before.clone() });
+}
+
+#[test]
+fn what_is_made_has_its_mode_whatever_the_umask() {
+    for umask in ["000", "077"] {
+        let home = Home::new();
+        let (code, _, stderr) = home.run_after(&format!("umask {umask}"), "docker");
+        assert_eq!((code, stderr.as_str()), (0, ""), "umask {umask}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(&home.dir()), mode(&home.file())), (0o755, 0o644), "umask {umask}");
+        assert_eq!(home.run_after(&format!("umask {umask}"), "docker --undo").0, 0);
+        assert_eq!(home.names(), [""; 0]);
+    }
+}
+
+// Other people's links, nodes and directories
+
+#[test]
+fn nothing_is_written_through_a_link_beside_the_file_or_in_its_place() {
+    let hidden = [".engine.conf.cdi-apply", ".engine.conf.cdi-apply.lock"];
+    let beside = ["", ".before-cdi-apply", ".absent-before-cdi-apply", ".edited-before-undo"];
+    let names = beside.map(|suffix| format!("engine.conf{suffix}")).into_iter().chain(hidden.map(str::to_owned));
+    for name in names {
+        for owner in [0, 1000] {
+            let home = Home::new();
+            fs::create_dir(home.dir()).unwrap();
+            let elsewhere = home.0.path().join("elsewhere");
+            symlink(&elsewhere, home.dir().join(&name)).unwrap();
+            if is_root() {
+                chown(home.dir(), Some(owner), Some(owner)).unwrap();
+            }
+            for words in ["docker", "docker --undo", "docker --undo --force"] {
+                let (code, stdout, stderr) = home.run(words);
+                assert!(code == 0 || stderr.starts_with("error: ") && stderr.lines().count() == 1, "{stdout}{stderr}");
+                assert!(!elsewhere.exists(), "{words}: {name} was followed");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_refused_with_a_line_that_names_them() {
+    if !is_root() {
+        return println!("skipped: only root gives directories away");
+    }
+    let home = Home::new();
+    home.write("{}");
+    chown(home.dir(), Some(1000), Some(1000)).unwrap();
+    let (code, _, stderr) = home.run("docker");
+    let expected = format!("user 1000 can change {}: configure as that user", home.dir().display());
+    assert!(code == 1 && stderr.contains(&expected), "{stderr}");
+    assert_eq!((home.text().as_str(), home.names().len()), ("{}", 1));
+}
+
+#[test]
+fn a_link_in_the_files_place_is_refused_with_a_line_that_names_its_target() {
+    let home = Home::new();
+    home.write("");
+    fs::remove_file(home.file()).unwrap();
+    symlink("/store/daemon.json", home.file()).unwrap();
+    for words in ["docker", "docker --dry-run"] {
+        let (code, _, stderr) = home.run(words);
+        assert!(code == 1 && stderr.ends_with("it leads to): /store/daemon.json\n"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_file_with_two_names_is_refused_and_both_stay_one() {
+    let home = Home::new();
+    home.write("{}");
+    fs::hard_link(home.file(), home.0.path().join("dotfiles")).unwrap();
+    let (code, _, stderr) = home.run("docker");
+    assert!(code == 1 && stderr.contains("it has further names (hard links)"), "{stderr}");
+    assert_eq!((home.text().as_str(), fs::metadata(home.file()).unwrap().nlink()), ("{}", 2));
+    assert_eq!(home.names(), ["engine.conf"]);
+}
+
+/// With 400 MB of memory, where 3 GiB are there to read, or no end.
+#[test]
+fn a_file_without_end_or_none_at_all_is_refused_at_once() {
+    let few = "ulimit -v 400000";
+    let home = Home::new();
+    home.write("");
+    fs::File::options().write(true).open(home.file()).unwrap().set_len(3 << 30).unwrap();
+    for words in ["docker", "docker --dry-run", "podman --set-default --runtime-path /usr/bin/cdi-runtime"] {
+        let (code, _, stderr) = home.run_after(few, words);
+        assert!(code == 1 && stderr.ends_with("it is longer than 1048576 bytes\n"), "{code} {stderr}");
+    }
+    fs::remove_file(home.file()).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, home.file(), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (code, _, stderr) = home.run_after(few, "docker");
+    assert!(code == 1 && stderr.ends_with("it is no regular file\n"), "{code} {stderr}");
+    // Named itself, since not everybody may make such a node.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cdi-apply"));
+    command.args(["configure", "docker", "--config", "/dev/zero"]);
+    let mut sh = Command::new("/bin/sh");
+    sh.args(["-c", &format!("{few}; exec timeout 60 \"$@\""), "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let (code, _, stderr) = answer(&mut sh);
+    assert!(code == 1 && stderr.ends_with("it is no regular file\n"), "{code} {stderr}");
+}
+
+#[test]
+fn text_that_nests_without_end_is_no_configuration() {
+    let home = Home::new();
+    let deep = [
+        ("podman", format!("a = {}", "[".repeat(1 << 19))),
+        ("podman", format!("a = {}", "{a=".repeat(1 << 18))),
+        ("podman", format!("{}a = 1", "a.".repeat(1 << 18))),
+        ("podman", format!("[{}a]", "a.".repeat(1 << 18))),
+        ("docker", "{\"a\":".repeat(1 << 17)),
+    ];
+    for (engine, text) in deep {
+        home.write(&text);
+        let (code, _, stderr) = home.run(&changing(engine));
+        assert!(code == 4 && stderr.lines().count() == 1 && stderr.len() < 1000, "{code} {stderr:.300}");
+        assert!(home.text() == text && home.names().len() == 1);
+    }
+}
+
+// The engine's program
+
+#[test]
+fn no_program_of_the_working_directory_is_run() {
+    let home = Home::new();
+    home.engine("dockerd", &format!(": >{}/ran", home.0.path().display()));
+    for path in ["", ":", ":/nothing", ".", "./", "/nothing::"] {
+        home.write("{}");
+        let (code, _, stderr) = answer(home.command("docker").env("PATH", path));
+        assert_eq!((code, stderr.as_str()), (0, ""), "{path:?}");
+        assert!(!home.0.path().join("ran").exists(), "{path:?}");
+        assert_eq!(home.run("docker --undo").0, 0);
+        fs::remove_file(home.0.path().join("ran")).unwrap_or_default();
+    }
+}
+
+#[test]
+fn root_runs_no_program_that_others_may_change_and_says_that_nobody_was_asked() {
+    if !is_root() {
+        return println!("skipped: a user acts with their own rights only");
+    }
+    let home = Home::new();
+    home.write("{}");
+    home.engine("dockerd", &format!(": >{}/ran", home.0.path().display()));
+    let dockerd = home.0.path().join("dockerd");
+    chown(&dockerd, Some(1000), Some(1000)).unwrap();
+    let (code, _, stderr) = home.run("docker");
+    let expected = format!("warning: dockerd was not asked: {}: user 1000 can change it\n", dockerd.display());
+    assert_eq!((code, stderr), (0, expected));
+    assert!(!home.0.path().join("ran").exists());
+}
+
+#[test]
+fn an_engine_that_cannot_be_asked_is_told_and_not_taken_for_content() {
+    let home = Home::new();
+    home.engine("dockerd", "echo 'unknown flag: --validate' >&2; exit 125");
+    let (code, stdout, stderr) = home.run("docker");
+    let expected = "warning: dockerd was not asked: it is older than 23 and has no --validate\n";
+    assert!(code == 0 && stdout.contains("written"), "{stdout}");
+    assert_eq!(stderr, expected);
+    // Another flag that it does not know is in the configuration.
+    home.engine("dockerd", "echo 'unknown flag: --hosts' >&2; exit 1");
+    assert_eq!(home.run("docker --runtime-path /usr/bin/cdi-runtime").0, 1);
+}
+
+#[test]
+fn what_an_engine_says_is_one_line_that_no_terminal_obeys() {
+    let home = Home::new();
+    home.engine("containerd", "printf 'a\\033]0;x\\007\\nerror: forged\\n' >&2; exit 1");
+    let (code, _, stderr) = home.run("containerd");
+    assert_eq!((code, stderr.lines().count()), (1, 1));
+    assert!(stderr.ends_with("containerd: a\\u{1b}]0;x\\u{7}; error: forged\n"), "{stderr}");
 }
