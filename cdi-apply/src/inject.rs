@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cdi_apply::bundle::{CONFIG, ConfigFile};
 use cdi_apply::document::Document;
-use cdi_apply::{HostNodes, Problem, Request, SpecTexts, device_numbers, request};
+use cdi_apply::{HostNodes, Problem, Request, SpecTexts, device_numbers, host_paths, request};
 use cdi_specs::device_list;
 use serde_json::{Value, json};
 
@@ -88,6 +88,9 @@ impl Job<'_> {
         if edits.is_empty() {
             let text = String::from_utf8_lossy(text).into_owned();
             return Ok(Done { text, devices: Vec::new(), problems: registry.problems().to_vec() });
+        }
+        if !self.arguments.specs.insecure_spec_dirs {
+            host_paths::check(&edits).with_context(cannot)?;
         }
         let nodes = self.listed.clone().unwrap_or_else(|| device_numbers::read(&edits));
         if !self.arguments.allow_stale {

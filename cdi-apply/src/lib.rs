@@ -32,6 +32,7 @@ pub mod device_numbers;
 pub mod document;
 #[cfg(feature = "hook")]
 pub mod hook;
+pub mod host_paths;
 pub mod lint;
 pub mod nodes;
 pub mod oci;
@@ -45,6 +46,7 @@ pub mod spec_dirs;
 #[cfg(feature = "oci-spec")]
 pub mod typed;
 
+pub use host_paths::HostPathError;
 pub use nodes::{HostNodes, NodeError};
 pub use oci::{InjectError, inject};
 pub use problem::Problem;

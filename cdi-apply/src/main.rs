@@ -18,9 +18,10 @@ use cdi_apply::configure::ConfigureError;
 use cdi_apply::document::{DocumentError, MAX_BYTES};
 use cdi_apply::request::RequestError;
 use cdi_apply::spec_dirs::SpecText;
-use cdi_apply::{InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
+use cdi_apply::{HostPathError, InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
 use cdi_files::limited;
 use cdi_files::open::{self, Links};
+use cdi_files::trust::{self, Trust};
 use cdi_specs::{AnnotationError, Format};
 use clap::Parser;
 
@@ -72,7 +73,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             Some(EXIT_UNRESOLVABLE)
         } else if cause.is::<RequestError>() {
             Some(EXIT_USAGE)
-        } else if cause.is::<NodeError>() {
+        } else if cause.is::<NodeError>() || cause.is::<HostPathError>() {
             Some(EXIT_HOST)
         } else if cause.is::<DocumentError>() || cause.is::<AnnotationError>() || cause.is::<ConfigureError>() {
             Some(EXIT_INVALID)
@@ -102,11 +103,28 @@ fn read_specs(specs: &Specs) -> anyhow::Result<SpecTexts> {
     let mut texts = dirs.read();
     for path in &specs.files {
         texts.files.push(read_spec(path, dirs.dirs().len())?);
+        if !specs.insecure_spec_dirs {
+            rely_on(path)?;
+        }
     }
     Ok(texts)
 }
 
-/// A file that was named is used whoever may write it: the caller chose it.
+/// What is injected from a file is root's word, wherever the file lies. What comes from stdin is the caller's.
+fn rely_on(path: &Path) -> anyhow::Result<()> {
+    if path == Path::new("-") || Trust::of_this_process() == Trust::Everybody {
+        return Ok(());
+    }
+    let why = trust::who_may_change(path);
+    anyhow::ensure!(
+        why.is_none(),
+        "cannot rely on {}: {} (--insecure-spec-dirs uses it all the same)",
+        path.display(),
+        why.unwrap_or_default()
+    );
+    Ok(())
+}
+
 fn read_spec(path: &Path, priority: usize) -> anyhow::Result<SpecText> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let format = extension.and_then(Format::from_extension).unwrap_or_default();

@@ -34,7 +34,7 @@ use cdi_specs::{ContainerEdits, Hook, HookOperation, QualifiedName};
 
 use crate::bundle::{BundleError, ConfigFile};
 use crate::document::{Document, DocumentError, MAX_BYTES};
-use crate::{InjectError, NodeError, device_numbers, inject};
+use crate::{HostPathError, InjectError, NodeError, device_numbers, host_paths, inject};
 use budget::{OverBudget, Warnings};
 use command_line::CommandLine;
 use config::{Config, ConfigError};
@@ -89,6 +89,9 @@ pub enum RuntimeError {
     /// GPUs are to be hidden, and there is no hook to do it.
     #[error("hide-gpus takes cdi-hook, which is not installed beside cdi-runtime, in PATH or in /usr/bin")]
     NoHook,
+    /// A path of the host is not root's to follow.
+    #[error(transparent)]
+    HostPath(#[from] HostPathError),
     /// The device nodes are not as the spec says.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -236,6 +239,7 @@ pub fn change(text: &[u8], config: &Config, deadline: Deadline) -> Result<Change
             hide_gpus(&mut edits)?;
         }
         let edits: Vec<&ContainerEdits> = edits.iter().collect();
+        host_paths::check(&edits)?;
         let nodes = device_numbers::read(&edits);
         nodes.check(&edits)?;
         inject(&mut document.value, &edits, &nodes)?;

@@ -95,6 +95,7 @@ const LIBRARIES: [Library; 3] = [
             "resolve",
             "nodes",
             "device_numbers",
+            "host_paths",
             "oci",
             "document",
             "bundle",

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -81,7 +82,7 @@ pub fn why_untrusted(trust: Trust, opened: BorrowedFd<'_>, path: Option<&Path>) 
         }
         Err(error) => Some(unknown(error)),
     };
-    own.map(|who| can_change_it(&who)).or_else(|| on_the_way(judge.walk(path?).as_deref(), path?))
+    own.map(|who| can_change_it(&who)).or_else(|| on_the_way(judge.walk(path?), path?))
 }
 
 /// Where an open file lies, all links followed (proc_pid_fd(5)).
@@ -103,6 +104,8 @@ pub struct Judge {
     owner: (u32, u32),
     /// By their path in the tree.
     directories: RefCell<HashMap<PathBuf, Rc<Step>>>,
+    /// Ways to directories, by the path that was asked for: many files lie in few of them.
+    ways: RefCell<HashMap<PathBuf, Result<Way, Errno>>>,
     accounts: OnceCell<Accounts>,
 }
 
@@ -160,12 +163,18 @@ impl Judge {
     }
 
     fn below(root: &Path, owner: (u32, u32)) -> Self {
-        Self { root: root.to_owned(), owner, directories: RefCell::default(), accounts: OnceCell::new() }
+        Self {
+            root: root.to_owned(),
+            owner,
+            directories: RefCell::default(),
+            ways: RefCell::default(),
+            accounts: OnceCell::new(),
+        }
     }
 
     /// Who may write a file of the tree, or put another in its place; `None` if only root may.
     pub fn who_may_change(&self, path: &Path) -> Option<String> {
-        self.look_at(path).map_or_else(|error| on_the_way(Err(&error), path), |(_, who)| who)
+        self.look_at(path).map_or_else(|error| Some(can_change(&unknown(error), path)), |(_, who)| who)
     }
 
     /// What stands at a path, all links followed, and who may change it as [`Judge::who_may_change`] says.
@@ -176,7 +185,7 @@ impl Judge {
         let way = self.walk(path)?;
         let Some(last) = way.last() else { return Err(Errno::NOENT.into()) };
         let own = last.changed_by().map(|who| can_change_it(&who));
-        Ok((last.kind, own.or_else(|| on_the_way(Ok(&way), path))))
+        Ok((last.kind, own.or_else(|| on_the_way(Ok(way), path))))
     }
 
     /// The same for what a daemon makes in a directory of its own, both of which may belong to its user: that of one of
@@ -186,13 +195,13 @@ impl Judge {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return self.who_may_change(path) };
         let way = match self.walk(dir) {
             Ok(way) => way,
-            error => return on_the_way(error.as_deref(), dir),
+            error => return on_the_way(error, dir),
         };
         let users: Vec<u32> = daemons.iter().filter_map(|name| self.user_id(name)).collect();
         let owner = |step: &Step| step.owner.clone().filter(|_| !users.contains(&step.uid));
-        let dir = way.last()?;
+        let dir = &Rc::clone(way.last()?);
         let of_dir = || Some(can_change(&owner(dir).or_else(|| dir.writers.clone())?, &dir.at));
-        on_the_way(Ok(&way), path).or_else(of_dir).or_else(|| match self.step(&dir.at.join(name), Some(dir)) {
+        on_the_way(Ok(way), path).or_else(of_dir).or_else(|| match self.step(&dir.at.join(name), Some(dir)) {
             Ok(step) if step.kind.is_symlink() => Some("it is a symbolic link, which no daemon makes".to_owned()),
             // What is mounted there, as into a container, is root's word.
             Ok(step) if step.device != dir.device => None,
@@ -227,9 +236,30 @@ impl Judge {
         accounts::user_id(self.accounts().passwd.as_deref()?, name)
     }
 
+    /// The way to a path, by that to the directory that it names.
+    fn walk(&self, path: &Path) -> Result<Way, Errno> {
+        let (Some(dir), Some(name)) = (path.parent().filter(|dir| dir.is_absolute()), path.file_name()) else {
+            return self.walk_whole(path);
+        };
+        let known = self.ways.borrow().get(dir).cloned();
+        let mut way = known.unwrap_or_else(|| {
+            let way = self.walk_whole(dir);
+            self.ways.borrow_mut().insert(dir.to_owned(), way.clone());
+            way
+        })?;
+        let last = way.last().map(Rc::clone).ok_or(Errno::NOENT)?;
+        let step = self.step(&last.at.join(name), Some(&last))?;
+        if step.kind.is_symlink() {
+            return self.walk_whole(path);
+        }
+        way.push(step);
+        Ok(way)
+    }
+
     /// Goes the way that the kernel goes, link by link; links lead to paths of the tree.
-    fn walk(&self, path: &Path) -> io::Result<Way> {
-        let absolute = std::path::absolute(path)?;
+    fn walk_whole(&self, path: &Path) -> Result<Way, Errno> {
+        let absolute =
+            std::path::absolute(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
         let mut ahead: Vec<OsString> = names(&absolute);
         let mut way = vec![self.step(Path::new("/"), None)?];
         let (mut at, mut links) = (PathBuf::from("/"), 0);
@@ -243,7 +273,8 @@ impl Judge {
             let step = self.step(&next, way.last().map(Rc::as_ref))?;
             if step.kind.is_symlink() {
                 links += 1;
-                let target = fs::read_link(self.on_disk(&next))?;
+                let target = rustix::fs::readlink(self.on_disk(&next), Vec::new())?.into_bytes();
+                let target = PathBuf::from(OsString::from_vec(target));
                 at = if target.is_absolute() { "/".into() } else { at };
                 ahead.extend(names(&target));
                 // What the target's first name lies in comes next.
@@ -253,7 +284,7 @@ impl Judge {
                 way.push(step);
             }
             if links > MAX_LINKS {
-                return Err(Errno::LOOP.into());
+                return Err(Errno::LOOP);
             }
         }
         Ok(way)
@@ -265,7 +296,7 @@ impl Judge {
     }
 
     /// What stands at a path, whose parents are directories.
-    fn step(&self, at: &Path, parent: Option<&Step>) -> io::Result<Rc<Step>> {
+    fn step(&self, at: &Path, parent: Option<&Step>) -> Result<Rc<Step>, Errno> {
         if let Some(known) = self.directories.borrow().get(at) {
             return Ok(Rc::clone(known));
         }
@@ -288,7 +319,8 @@ impl Judge {
         Ok(step)
     }
 
-    /// Whose the thing at a path is and who may write it, without the path; `is_shared` if everybody may make things where it lies.
+    /// Whose the thing at a path is and who may write it, without the path; `is_shared` if everybody may make things where
+    /// it lies.
     fn look(
         &self,
         at: &dyn Fn() -> Option<PathBuf>,
@@ -364,10 +396,10 @@ impl Judge {
 }
 
 /// Whoever may write a directory on the way, or a link, may make the path lead to another file.
-fn on_the_way(way: Result<&[Rc<Step>], &io::Error>, path: &Path) -> Option<String> {
+fn on_the_way(way: Result<Way, Errno>, path: &Path) -> Option<String> {
     match way {
         Ok(way) => {
-            let before = way.split_last().map_or(way, |(_, before)| before);
+            let before = way.split_last().map_or(way.as_slice(), |(_, before)| before);
             before.iter().find_map(|step| Some(can_change(&step.entries_changed_by()?, &step.at)))
         }
         Err(error) => Some(can_change(&unknown(error), path)),
