@@ -9,10 +9,11 @@ mod report;
 mod validate;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cdi_apply::bundle::BundleError;
 use cdi_apply::configure::ConfigureError;
 use cdi_apply::document::{DocumentError, MAX_BYTES};
@@ -21,7 +22,7 @@ use cdi_apply::spec_dirs::SpecText;
 use cdi_apply::{HostPathError, InjectError, NodeError, Request, SpecDirs, SpecTexts, Unresolvable};
 use cdi_files::limited;
 use cdi_files::open::{self, Links};
-use cdi_files::trust::{self, Trust};
+use cdi_files::trust::{Trust, why_untrusted};
 use cdi_specs::{AnnotationError, Format};
 use clap::Parser;
 
@@ -101,41 +102,41 @@ fn read_specs(specs: &Specs) -> anyhow::Result<SpecTexts> {
     };
     let dirs = if specs.insecure_spec_dirs { dirs.insecure() } else { dirs };
     let mut texts = dirs.read();
+    let trust = if specs.insecure_spec_dirs { Trust::Everybody } else { Trust::of_this_process() };
     for path in &specs.files {
-        texts.files.push(read_spec(path, dirs.dirs().len())?);
-        if !specs.insecure_spec_dirs {
-            rely_on(path)?;
-        }
+        texts.files.push(SpecText { bytes: read_trusted(path, trust)?, ..named_spec(path, dirs.dirs().len()) });
     }
     Ok(texts)
 }
 
-/// What is injected from a file is root's word, wherever the file lies. What comes from stdin is the caller's.
-fn rely_on(path: &Path) -> anyhow::Result<()> {
-    if path == Path::new("-") || Trust::of_this_process() == Trust::Everybody {
-        return Ok(());
-    }
-    let why = trust::who_may_change(path);
-    anyhow::ensure!(
-        why.is_none(),
-        "cannot rely on {}: {} (--insecure-spec-dirs uses it all the same)",
-        path.display(),
-        why.unwrap_or_default()
-    );
-    Ok(())
+/// A file whose rules are looked at, whoever may write it.
+fn read_spec(path: &Path, priority: usize) -> anyhow::Result<SpecText> {
+    Ok(SpecText { bytes: read_trusted(path, Trust::Everybody)?, ..named_spec(path, priority) })
 }
 
-fn read_spec(path: &Path, priority: usize) -> anyhow::Result<SpecText> {
+fn named_spec(path: &Path, priority: usize) -> SpecText {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let format = extension.and_then(Format::from_extension).unwrap_or_default();
-    Ok(SpecText { path: path.to_owned(), priority, format, bytes: read(path)? })
+    SpecText { path: path.to_owned(), priority, format, bytes: Vec::new() }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    read_trusted(path, Trust::Everybody)
+}
+
+/// A regular file, or `-` for stdin: what never comes, or has no end, is not waited for. A spec says which program root
+/// runs, so that root takes none that others may change, whoever names it.
+fn read_trusted(path: &Path, trust: Trust) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
         return limited::read(io::stdin().lock(), MAX_BYTES).context("cannot read stdin");
     }
     let cannot = || format!("cannot read {}", path.display());
     let file = open::regular(path, Links::Follow).with_context(cannot)?;
-    limited::read(file, MAX_BYTES).with_context(cannot)
+    if let Some(why) = why_untrusted(trust, file.as_fd(), Some(path)) {
+        bail!(
+            "the spec {} is not used: {why}, and root must be able to rely on it (--insecure-spec-dirs uses it all the same)",
+            path.display()
+        );
+    }
+    open::all(file, MAX_BYTES).with_context(cannot)
 }
