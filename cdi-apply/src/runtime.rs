@@ -12,9 +12,9 @@ pub mod budget;
 pub mod command_line;
 pub mod config;
 pub mod container;
-pub mod deadline;
 pub mod devices;
 pub mod docker_hook;
+pub mod limits;
 pub mod log;
 pub mod low_level;
 pub mod policy;
@@ -39,8 +39,8 @@ use budget::{OverBudget, Warnings};
 use command_line::CommandLine;
 use config::{Config, ConfigError};
 use container::Container;
-use deadline::{Alarm, Deadline, TooLate};
 use devices::{DevicesError, Driver};
+use limits::{Deadline, Limits, TooLate};
 use log::Level;
 use requests::{AskError, Asked};
 use requirements::{Cuda, Facts, Gpu, Requirement, RequirementsError, Truth, Version};
@@ -143,20 +143,14 @@ pub fn run(words: &[OsString]) -> RuntimeError {
         }
         Err(error) => error,
     };
-    log::tell(&line, Level::Error, &chain(&error));
+    log::tell(&line, Level::Error, &log::chain(&error));
     error
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// Changes the container's `config.json` if it is to be changed, and finds the runtime.
 fn prepare(line: &CommandLine) -> Result<PathBuf, RuntimeError> {
     let Some(path) = &line.config else { return other_command() };
-    let _alarm = Alarm::set();
+    let _held = Limits::set();
     let deadline = Deadline::default();
     let config = config::read()?;
     let program = low_level::find(&config.runtimes)?;

@@ -344,6 +344,19 @@ fn the_runtime_inherits_no_handle_of_ours() {
 }
 
 #[test]
+fn the_runtime_inherits_no_limit_of_ours() {
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
+    home.program("bin/runtime", "#!/bin/sh\nulimit -S -d\nulimit -H -d\nexec grep Sig /proc/self/status\n");
+    let told = |mut command: Command| {
+        let output = command.args(["create", "--bundle", "bundle", "c1"]).current_dir(home.0.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(told(home.command(&[])), told(Command::new(home.path("bin/runtime"))));
+    assert!(home.config().contains("GPU_0=1"));
+}
+
+#[test]
 fn gpus_are_hidden_by_the_hook() {
     let home = Home::new();
     home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
@@ -612,6 +625,26 @@ fn an_image_gets_no_more_than_a_user_asked_for() {
     assert!(refused.contains("mounts may ask for devices of nvidia.com/gpu only"), "{refused}");
 }
 
+/// A spec that is made at once is made of files that may be a driver container's.
+#[test]
+fn a_spec_made_in_memory_takes_no_more_than_a_start_may() {
+    let home = Home::new();
+    home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
+    fs::create_dir_all(home.path("driver/etc")).unwrap();
+    fs::File::create(home.path("driver/etc/ld.so.cache")).unwrap().set_len(200 << 20).unwrap();
+    let (runtime, driver) = (home.path("bin/runtime"), home.path("driver"));
+    home.write(
+        "config.toml",
+        format!("runtimes = [{runtime:?}]\nspec-dirs = ['/nothing']\ndriver-root = {driver:?}\n"),
+    );
+    let output = finish(home.command(&["create", "--bundle", "bundle", "c1"]));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(told, "cdi-runtime: the devices of a container take more than 64 MiB of memory to find\n");
+    fs::remove_file(home.path("driver/etc/ld.so.cache")).unwrap();
+    assert!(home.create().unwrap_err().contains("no spec can be made at once"));
+}
+
 /// Its code would run as root of the host, since an image said so.
 #[test]
 fn an_image_makes_nobody_load_the_library_of_another_driver_root() {
@@ -646,4 +679,38 @@ fn an_image_makes_nobody_load_the_library_of_another_driver_root() {
     let (asked, told) = asked("nvml = 'always'");
     let library = home.path(library).canonicalize().unwrap();
     assert!(asked.lines().all(|line| line == library.to_str().unwrap()) && !asked.is_empty(), "{asked} {told}");
+}
+
+/// The host's own library is loaded for what nobody else knows, unless the administrator forbids it.
+#[test]
+fn an_image_may_have_the_hosts_own_library_asked() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    home.copy(Path::new(env!("CARGO_BIN_EXE_cdi-runtime")), "bin/cdi-runtime");
+    home.program("bin/cdi-gen", &format!("#!/bin/sh\necho \"$2\" >>{}\nexit 1\n", home.path("asked").display()));
+    let machine = if cfg!(target_arch = "aarch64") { Machine::Aarch64 } else { Machine::X86_64 };
+    home.write("libnvidia-ml.so.1", shared_object(Class::Elf64, machine, Some("libnvidia-ml.so.1"), None));
+    let dir = "/usr/local/lib";
+    let script = format!(
+        "mount -t tmpfs -o mode=755 none {dir} && cp libnvidia-ml.so.1 {dir} && exec \"$0\" create --bundle bundle c1"
+    );
+    let asked = |lines: &str| {
+        home.configure(lines);
+        home.container(&["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_REQUIRE_X=brand=tesla"]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(home.path("bin/cdi-runtime"));
+        command.env("CDI_RUNTIME_CONFIG", home.path("config.toml")).current_dir(home.0.path()).stdin(Stdio::null());
+        let output = finish(command);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        let asked = fs::read_to_string(home.path("asked")).unwrap_or_default();
+        let _ = fs::remove_file(home.path("asked"));
+        asked
+    };
+    let library = format!("{dir}/libnvidia-ml.so.1\n");
+    assert_eq!(asked(""), library);
+    assert_eq!(asked("nvml = 'never'"), "");
+    // Once more with the rights that the first process gave up, which an administrator's word allows.
+    assert_eq!(asked("nvml = 'always'"), library.repeat(2));
 }

@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
+use cdi_apply::runtime::limits::Refusing;
+
 /// musl's allocator would ask the kernel for each few pages.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: Refusing<dlmalloc::GlobalDlmalloc> = Refusing(dlmalloc::GlobalDlmalloc);
+#[cfg(not(target_env = "musl"))]
+#[global_allocator]
+static ALLOCATOR: Refusing<std::alloc::System> = Refusing(std::alloc::System);
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();

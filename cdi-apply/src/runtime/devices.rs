@@ -25,7 +25,7 @@ use cdi_specs::{ContainerEdits, QualifiedName};
 
 use super::budget::{OverBudget, Warnings};
 use super::config::Config;
-use super::deadline::{Deadline, TooLate};
+use super::limits::{Deadline, TooLate};
 use super::requests::Asked;
 use super::spec_files;
 use crate::device_numbers;

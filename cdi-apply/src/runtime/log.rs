@@ -61,8 +61,14 @@ pub fn tell(line: &CommandLine, level: Level, message: &str) {
     }
 }
 
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
 /// A message as a person may see it: one line, and not a long one.
-fn shown(message: &str) -> String {
+pub fn shown(message: &str) -> String {
     let shown = printable(&shortened(message));
     match shortened(&shown) {
         Cow::Owned(shortened) => shortened,

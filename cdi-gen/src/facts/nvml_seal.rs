@@ -42,12 +42,10 @@ pub fn seal(library: &Utf8Path, keep_capabilities: bool) -> io::Result<()> {
     // SAFETY: to ignore a signal takes no function of ours. A write to a file fails then, and nobody dies of it.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     for (resource, limit) in LIMITS {
-        let before = rustix::process::getrlimit(resource);
-        let lower = |before: Option<u64>| Some(before.map_or(limit, |before| before.min(limit)));
-        rustix::process::setrlimit(
-            resource,
-            Rlimit { current: lower(before.current), maximum: lower(before.maximum) },
-        )?;
+        // What the caller lowered for itself counts no more.
+        let maximum = rustix::process::getrlimit(resource).maximum;
+        let limit = Some(maximum.map_or(limit, |maximum| maximum.min(limit)));
+        rustix::process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
     }
     if !keep_capabilities {
         become_nobody(library)?;
