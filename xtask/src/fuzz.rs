@@ -1,6 +1,7 @@
 //! `cargo xtask fuzz`: each target for a while, from its seeds and what earlier runs found. I/O.
 //!
-//! Needs a nightly compiler, and cargo-fuzz, which it installs.
+//! Needs a nightly compiler, and cargo-fuzz, which it installs. Words that an input may hold stand in a dictionary, where a
+//! target has one.
 #![expect(clippy::disallowed_methods, reason = "runs cargo fuzz")]
 
 use std::fs;
@@ -12,7 +13,7 @@ use crate::build;
 
 const CARGO_FUZZ: &str = "0.13.2";
 /// Each target, with the directory of the test data that seeds it beside its own seeds.
-const TARGETS: [(&str, Option<&str>); 11] = [
+const TARGETS: [(&str, Option<&str>); 12] = [
     ("spec_text", Some("testdata/specs")),
     ("config_json", Some("testdata/bundles")),
     ("names", None),
@@ -24,6 +25,7 @@ const TARGETS: [(&str, Option<&str>); 11] = [
     ("oci_state", None),
     ("runtime_argv", None),
     ("requests", Some("testdata/bundles")),
+    ("runtime_bundle", Some("testdata/bundles")),
 ];
 /// What no input may take more than: seconds, and MiB.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];
@@ -44,6 +46,8 @@ pub fn run(names: &[String], seconds: u32) -> anyhow::Result<()> {
         // What is found goes to the first directory.
         fuzz.arg(corpus).arg(format!("xtask/fuzz/seeds/{target}")).args(data);
         fuzz.arg("--").arg(format!("-max_total_time={seconds}")).args(LIMITS);
+        let words = format!("xtask/fuzz/dictionaries/{target}");
+        fuzz.args(build::root().join(&words).is_file().then(|| format!("-dict={words}")));
         build::run(&mut fuzz)?;
     }
     Ok(())
