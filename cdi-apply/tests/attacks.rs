@@ -6,15 +6,15 @@
     reason = "tests set up files and stop at the first surprise"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cdi_apply::hook::budget::RUN;
 use cdi_apply::hook::paths::touched;
-use testdata::attacks::canary::canaries;
-use testdata::attacks::{self, ATTACKS};
-use testdata::container::{Container, Openat2, Program, as_root};
+use testdata::attacks::bombs::BOMBS;
+use testdata::attacks::{self, ATTACKS, canary};
+use testdata::container::{Container, Ended, Inside, Openat2, Program, as_root};
 
 const HOOK: &str = env!("CARGO_BIN_EXE_cdi-hook");
 
@@ -53,23 +53,8 @@ fn canaries_at_each_path_that_the_hook_touches_are_neither_read_nor_changed() {
     let args: Vec<String> = attacks::ALL.iter().map(|arg| (*arg).to_owned()).collect();
     let operations = cdi_specs::from_args(&[vec!["cdi-hook".to_owned()], args].concat()).unwrap().operations;
     let touched: Vec<PathBuf> = touched(&operations).into_iter().map(|(path, _)| path).collect();
-    let canaries = canaries(&touched).unwrap();
-    let next = AtomicUsize::new(0);
-    let wrong = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        // Most of the time goes to waits for the kernel's mounts.
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while let Some(canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    for openat2 in [Openat2::Known, Openat2::Missing] {
-                        wrong.lock().unwrap().extend(canary.run(Path::new(HOOK), openat2).err());
-                    }
-                }
-            });
-        }
-    });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{} of {} canaries:\n{}", wrong.len(), 2 * canaries.len(), wrong.join("\n"));
+    let wrong = canary::run_all(Path::new(HOOK), &touched).unwrap();
+    assert!(wrong.is_empty(), "{} canaries:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 attacks! {
@@ -187,4 +172,77 @@ fn the_hosts_root_is_refused_where_runc_says_so() {
     let ended = container.enter(|inside| inside.run(&program)).unwrap().unwrap();
     assert!(fs::symlink_metadata(&link).is_err(), "a link was made in the host's root");
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+}
+
+// What a user gains
+
+/// A container has some hundred KiB.
+const MOST_SEEN: usize = 16 << 20;
+
+/// What a user without rights reads and may write in the container, by looking.
+fn seen_by_user(container: &Container, inside: &Inside<'_>) -> (String, BTreeSet<String>) {
+    let root = container.path("rootfs").display().to_string();
+    let look = |test: &str, then: &str| {
+        let kernels = format!("-path '{root}/proc' -prune -o -path '{root}/sys' -prune");
+        let find = format!("find {root} {kernels} -o {test} {then} 2>/dev/null | head -c {MOST_SEEN} >&2; true");
+        let user = ["--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c", &find];
+        inside.run(&Program::new("/usr/bin/setpriv", &user)).unwrap().stderr
+    };
+    let readable = look("-type f -readable", "-exec cat {} +");
+    let writable = look("! -type l -writable", "-print");
+    (readable, writable.lines().map(str::to_owned).collect())
+}
+
+/// Seen by a process of user 1000, in volumes too, before the hook and after.
+#[test]
+fn a_user_of_the_container_gains_nothing_to_read_and_nothing_to_write() {
+    const NAME: &str = "a_user_of_the_container_gains_nothing_to_read_and_nothing_to_write";
+    let is_real_root =
+        fs::read_to_string("/proc/self/uid_map").unwrap().split_whitespace().nth(2) == Some("4294967295");
+    if !as_root(NAME) || !is_real_root {
+        return;
+    }
+    for attack in ATTACKS.iter().filter(|attack| !attack.name.contains("waited") && !attack.name.contains("devices")) {
+        let mut container = attacks::usual().unwrap();
+        (attack.lay_out)(&mut container).unwrap();
+        let (before, after) = container
+            .enter(|inside| {
+                let before = seen_by_user(&container, inside);
+                let ended = inside.run(&Program::new(HOOK, &attacks::ALL)).unwrap();
+                assert_eq!(ended.code, Some(0), "{}: {}", attack.name, ended.stderr);
+                (before, seen_by_user(&container, inside))
+            })
+            .unwrap();
+        assert!(!before.0.contains(attacks::SECRET) && !before.0.is_empty(), "{}", attack.name);
+        assert!(!after.0.contains(attacks::SECRET), "{}: user 1000 reads what was kept", attack.name);
+        // The arguments give everybody this one.
+        let node = container.root("/dev/nvidia-caps/nvidia-cap1").display().to_string();
+        let gained: Vec<&String> = after.1.difference(&before.1).filter(|path| **path != node).collect();
+        assert_eq!(gained, [""; 0], "{}", attack.name);
+    }
+}
+
+// Bombs
+
+/// Every system call is counted, by the kernel's word. A fourth of what each bomb has in it is more than all limits.
+#[test]
+fn no_image_makes_the_hook_do_more_than_its_budget_allows() {
+    const NAME: &str = "no_image_makes_the_hook_do_more_than_its_budget_allows";
+    if !as_root(NAME) {
+        return;
+    }
+    let mut over = Vec::new();
+    for bomb in BOMBS {
+        let container = bomb.container(&std::env::temp_dir(), 4).unwrap();
+        for openat2 in [Openat2::Known, Openat2::Missing] {
+            let program = Program { openat2, counted: true, ..Program::new(HOOK, &attacks::ALL) };
+            let ended = container.enter(|inside| inside.run(&program)).unwrap().unwrap();
+            let Ended { code, calls, bytes_read, .. } = ended;
+            // What begins and ends a process is not the budget's.
+            if code != Some(0) || calls > RUN.calls + 1000 || bytes_read > RUN.bytes {
+                over.push(format!("{} ({openat2:?}): {code:?}, {calls} calls, {bytes_read} bytes", bomb.name));
+            }
+        }
+    }
+    assert!(over.is_empty(), "over the budget:\n{}", over.join("\n"));
 }

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
+use cdi_apply::hook::paths;
 use tempfile::TempDir;
+use testdata::attacks::{ALL, ATTACKS, canary};
+use testdata::container::Openat2;
 
 use crate::{build, dist};
 
@@ -23,11 +26,13 @@ const PROGRAMS: [&str; 4] = ["ldconfig", "ldconfig.real", "sh", "mount"];
 
 /// A check by its name.
 type Check = (&'static str, fn(&Hook) -> anyhow::Result<()>);
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 6] = [
     ("hook_static_no_interp", Hook::static_no_interp),
     ("hook_ldpreload_cwd", Hook::ldpreload_cwd),
     ("hook_path_hijack", Hook::path_hijack),
     ("proc_self_exe_overwrite", Hook::proc_self_exe_overwrite),
+    ("attacks_in_mounts", Hook::attacks_in_mounts),
+    ("canaries_in_mounts", Hook::canaries_in_mounts),
 ];
 
 /// Runs all.
@@ -153,6 +158,43 @@ impl Hook {
         ensure!(reached(open)?, "nothing can be reached through /proc");
         Ok(())
     }
+
+    /// Each attack of the list, in roots with volumes, procfs and directories of the host below them.
+    fn attacks_in_mounts(&self) -> anyhow::Result<()> {
+        if !may_mount() {
+            return Ok(());
+        }
+        let wrong = ATTACKS.iter().flat_map(|attack| {
+            let ways = [Openat2::Known, Openat2::Missing];
+            ways.into_iter().filter_map(|openat2| attack.run(&self.program, openat2).err())
+        });
+        none_of(&wrong.collect::<Vec<_>>())
+    }
+
+    /// A canary at, above and below each path that the hook says it touches.
+    fn canaries_in_mounts(&self) -> anyhow::Result<()> {
+        if !may_mount() {
+            return Ok(());
+        }
+        let args: Vec<String> = ["cdi-hook"].into_iter().chain(ALL).map(str::to_owned).collect();
+        let touched = paths::touched(&cdi_specs::from_args(&args)?.operations);
+        let touched: Vec<PathBuf> = touched.into_iter().map(|(path, _)| path).collect();
+        none_of(&canary::run_all(&self.program, &touched).context("cannot lay out canaries")?)
+    }
+}
+
+fn none_of(wrong: &[String]) -> anyhow::Result<()> {
+    ensure!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// The tests of the workspace do it in namespaces of a user; here only root does.
+fn may_mount() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("  not run: only root mounts");
+    }
+    is_root
 }
 
 /// Whether another process of a user can open a program of that user's while it waits for its stdin.

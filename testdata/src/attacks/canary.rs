@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{ALL, LIBRARY_DIR, SECRET, judge, usual};
 use crate::container::{self, Container, Mount, Openat2, Program};
@@ -21,6 +22,9 @@ const VOLUME: &str = "canary";
 const AT: &str = "/canary";
 /// What may be looked for in a directory of any kind.
 const BELOW: [&str; 6] = ["libcuda.so.999.1", "libx.so", "evil.conf", "nvidia0", "kernel", "information"];
+
+/// Canaries that are tried at once.
+const WORKERS: usize = 8;
 
 /// A canary at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub enum What {
 ///
 /// # Errors
 /// A container cannot be laid out.
-pub fn canaries(touched: &[PathBuf]) -> io::Result<Vec<Canary>> {
+fn canaries(touched: &[PathBuf]) -> io::Result<Vec<Canary>> {
     let touched: Vec<PathBuf> = touched.iter().map(|path| without_parents(path)).collect();
     let container = usual()?;
     let is_dir = |path: &Path| match fs::metadata(container.source_of(&path.to_string_lossy())) {
@@ -91,6 +95,29 @@ pub fn canaries(touched: &[PathBuf]) -> io::Result<Vec<Canary>> {
         })
     });
     Ok(all.collect())
+}
+
+/// Runs all against a hook, by both ways of going through the root, and tells what is wrong.
+///
+/// # Errors
+/// No container can be laid out.
+pub fn run_all(hook: &Path, touched: &[PathBuf]) -> io::Result<Vec<String>> {
+    let canaries = canaries(touched)?;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut wrong = Vec::new();
+        while let Some(canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
+            wrong.extend([Openat2::Known, Openat2::Missing].into_iter().filter_map(|way| canary.run(hook, way).err()));
+        }
+        wrong
+    };
+    // Most of the time goes to waits for the kernel's mounts.
+    let wrong = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        let wrong = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        wrong.flat_map(|wrong| wrong.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    Ok(wrong)
 }
 
 /// What the usual image has not.

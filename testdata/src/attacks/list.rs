@@ -1,7 +1,5 @@
 //! List: the attacks, one a name. I/O.
-#![expect(clippy::disallowed_methods, reason = "lays attacks out on disk")]
 
-use std::fs;
 use std::io;
 
 use super::{

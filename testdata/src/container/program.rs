@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub struct Program {
     pub openat2: Openat2,
     /// After that long it is killed.
     pub limit: Duration,
+    /// Whether its system calls are counted, for which it stops at each.
+    pub counted: bool,
 }
 
 /// How a program ended, and what it took.
@@ -57,8 +60,8 @@ pub struct Ended {
     pub peak_kib: u64,
     /// Bytes that it read, by proc_pid_io(5).
     pub bytes_read: u64,
-    /// System calls that read.
-    pub reads: u64,
+    /// System calls, if they were counted.
+    pub calls: u64,
 }
 
 impl Program {
@@ -70,6 +73,7 @@ impl Program {
             stdin: None,
             openat2: Openat2::Known,
             limit: Duration::from_secs(20),
+            counted: false,
         }
     }
 
@@ -85,12 +89,15 @@ impl Program {
         command.args(&self.args).current_dir(container.path("")).env_clear().env("CDI_HOOK", "1");
         command.stdin(stdin).stdout(Stdio::null()).stderr(stderr.try_clone()?);
         let start = Instant::now();
+        if self.counted {
+            be_traced(&mut command);
+        }
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        let hung = self.wait(pid, start)?;
+        let (hung, stops) = self.wait(pid, start)?;
         let time = start.elapsed();
         // A process that has ended is still told of, until somebody has waited for it.
-        let (bytes_read, reads) = read_by(pid);
+        let bytes_read = bytes_read(pid);
         let (status, usage) = reap(pid)?;
         stderr.rewind()?;
         Ok(Ended {
@@ -101,22 +108,59 @@ impl Program {
             cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
             peak_kib: u64::try_from(usage.ru_maxrss).unwrap_or_default(),
             bytes_read,
-            reads,
+            // Where it begins and where it ends.
+            calls: stops / 2,
         })
     }
 
-    /// Waits for its end, which comes at the limit at the latest. Tells whether it had to.
-    fn wait(&self, pid: Pid, start: Instant) -> io::Result<bool> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let mut hung = false;
-        while waitid(WaitId::Pid(pid), options)?.is_none() {
+    /// Waits for its end, which comes at the limit at the latest. Tells whether it had to, and how often it stopped.
+    fn wait(&self, pid: Pid, start: Instant) -> io::Result<(bool, u64)> {
+        let (mut hung, mut stops) = (false, 0);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let options = if self.counted { options | WaitIdOptions::STOPPED } else { options | WaitIdOptions::NOHANG };
+        loop {
             if !hung && start.elapsed() > self.limit {
                 kill_process(pid, Signal::KILL)?;
                 hung = true;
             }
-            std::thread::sleep(PAUSE);
+            match waitid(WaitId::Pid(pid), options)? {
+                Some(status) if status.exited() || status.killed() || status.dumped() => return Ok((hung, stops)),
+                Some(_) => {
+                    stops += 1;
+                    go_on(pid);
+                }
+                None => std::thread::sleep(PAUSE),
+            }
         }
-        Ok(hung)
+    }
+}
+
+/// Has a program stop for us at each system call (ptrace(2)).
+#[expect(unsafe_code, reason = "ptrace(2) is asked for between fork and exec")]
+fn be_traced(command: &mut Command) {
+    let trace_me = || {
+        // SAFETY: takes no pointers.
+        if unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
+    // SAFETY: one system call, and no memory is asked for.
+    unsafe { command.pre_exec(trace_me) };
+}
+
+/// To the beginning or the end of the next call. One that is gone goes nowhere.
+#[expect(unsafe_code, reason = "ptrace(2) has no safe wrapper among our crates")]
+fn go_on(pid: Pid) {
+    let mut status = 0;
+    let number = pid.as_raw_nonzero().get();
+    // SAFETY: the pointer is valid for writes; the other call takes none.
+    unsafe {
+        libc::waitpid(number, &raw mut status, libc::WUNTRACED | libc::WNOHANG);
+        // What stopped it was ours, unless it is a signal of its own.
+        let signal = if libc::WSTOPSIG(status) == libc::SIGTRAP { 0 } else { libc::WSTOPSIG(status) };
+        libc::ptrace(libc::PTRACE_SYSCALL, number, 0, signal);
     }
 }
 
@@ -133,12 +177,10 @@ fn all(mut file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bytes and calls.
-fn read_by(pid: Pid) -> (u64, u64) {
+fn bytes_read(pid: Pid) -> u64 {
     let path = Path::new("/proc").join(pid.as_raw_nonzero().to_string()).join("io");
     let text = fs::read_to_string(path).unwrap_or_default();
-    let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-    (number("rchar:").unwrap_or_default(), number("syscr:").unwrap_or_default())
+    text.lines().find_map(|line| line.strip_prefix("rchar:")?.trim().parse().ok()).unwrap_or_default()
 }
 
 #[expect(unsafe_code, reason = "wait4(2) has no safe wrapper among our crates")]
