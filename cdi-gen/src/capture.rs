@@ -40,12 +40,7 @@ pub fn text(system: &Tree, title: &str, keep_ids: bool) -> String {
             entry(&mut out, system, &path, was_read);
         }
     }
-    if keep_ids { out } else { without_ids(&out) }
-}
-
-/// A text with numbers in the place of UUIDs, one for each.
-pub fn without_ids(text: &str) -> String {
-    Scrubber::default().scrub(text)
+    if keep_ids { out } else { Scrubber::default().scrub(&out) }
 }
 
 /// One line for what stands at a host path, which has no link on its way but perhaps at its end.
@@ -204,12 +199,13 @@ fn written_out(text: &str, is: impl Fn(char) -> bool) -> String {
 
 /// Gives each UUID a number in the order of first sight.
 #[derive(Default)]
-struct Scrubber {
+pub struct Scrubber {
     seen: BTreeMap<String, usize>,
 }
 
 impl Scrubber {
-    fn scrub(&mut self, text: &str) -> String {
+    /// The text without UUIDs.
+    pub fn scrub(&mut self, text: &str) -> String {
         const LENGTH: usize = 36;
         let mut out = String::with_capacity(text.len());
         let mut rest = text;

@@ -15,9 +15,11 @@ pub mod page;
 pub mod screen;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use camino::Utf8PathBuf;
-use cdi_specs::{Spec, Version};
+use cdi_specs::{Spec, Version, printable, shell_line};
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::problem::{Problem, Severity};
@@ -158,12 +160,35 @@ pub struct SpecFile {
     pub ours: bool,
     /// Whether users without root can read it.
     pub for_everybody: bool,
-    /// Who but root can change it.
-    pub written_by: Option<String>,
+    /// Who but root can change it, or put another in its place.
+    pub writer: Option<Writer>,
     /// Why it is no longer true.
     pub stale: Option<String>,
     /// Programs that it has run, and that are not there or cannot be run.
     pub missing_hooks: Vec<Utf8PathBuf>,
+}
+
+/// Who else than root can change what root relies on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Writer {
+    /// In words: `user 1000 can change /etc/cdi`.
+    pub why: String,
+    /// What they can change: the file, or what leads to it.
+    pub path: Utf8PathBuf,
+    /// What that is.
+    pub kind: WriterOf,
+}
+
+/// What somebody can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriterOf {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link.
+    Link,
 }
 
 /// What a file holds.
@@ -226,14 +251,69 @@ pub struct Finding {
     /// What shows it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// The command that fixes it, or the step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
+    /// What mends it.
+    #[serde(flatten)]
+    pub repair: Option<Repair>,
+}
+
+/// What mends something: steps in words, commands, or both. Displays as a line that a shell may be given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Repair {
+    /// What no command does, or what is to be known before.
+    pub words: String,
+    /// Commands, each by its words; the next is for when the one before has succeeded.
+    pub commands: Vec<Vec<String>>,
+}
+
+impl Repair {
+    /// One command.
+    pub fn command(words: &[&str]) -> Self {
+        Self::default().then(words)
+    }
+
+    /// A step in words.
+    pub fn step(words: impl Into<String>) -> Self {
+        Self { words: words.into(), ..Self::default() }
+    }
+
+    /// The same with one more command behind it.
+    #[must_use]
+    pub fn then(mut self, words: &[&str]) -> Self {
+        self.commands.push(words.iter().map(|word| (*word).to_owned()).collect());
+        self
+    }
+
+    /// The same with words before it.
+    #[must_use]
+    pub fn after(self, words: impl Into<String>) -> Self {
+        Self { words: words.into(), ..self }
+    }
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let commands = self.commands.iter().map(|words| shell_line(words.iter().map(String::as_str)));
+        let commands = commands.collect::<Vec<_>>().join(" && ");
+        let colon = if self.words.is_empty() || commands.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{commands}", printable(&self.words))
+    }
+}
+
+/// `fix` is the line for people and shells, `commands` the same for programs.
+impl Serialize for Repair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Repair", 2)?;
+        fields.serialize_field("fix", &self.to_string())?;
+        if !self.commands.is_empty() {
+            fields.serialize_field("commands", &self.commands)?;
+        }
+        fields.end()
+    }
 }
 
 impl Finding {
     fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity, code, message: message.into(), evidence: Vec::new(), fix: None }
+        Self { severity, code, message: message.into(), evidence: Vec::new(), repair: None }
     }
 
     fn evidence(mut self, evidence: impl Into<String>) -> Self {
@@ -241,15 +321,15 @@ impl Finding {
         self
     }
 
-    fn fix(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
+    fn fix(self, repair: Repair) -> Self {
+        Self { repair: Some(repair), ..self }
     }
 }
 
 impl From<&Problem> for Finding {
     fn from(problem: &Problem) -> Self {
         let Problem { severity, code, message, hint } = problem.clone();
-        Self { severity, code, message, evidence: Vec::new(), fix: hint }
+        Self { severity, code, message, evidence: Vec::new(), repair: hint.map(Repair::step) }
     }
 }
 
@@ -258,4 +338,21 @@ pub type Devices<'c> = BTreeMap<String, &'c SpecFile>;
 
 fn as_text<T: ToString, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repair_is_a_line_that_a_shell_takes_word_for_word() {
+        let path = "/etc/cdi/a;touch x;\u{1b}[2J\n'.yaml";
+        let repair = Repair::command(&["chown", "root:root", path]).then(&["chmod", "0644", path]).after("first\nread");
+        let shown = r"$'/etc/cdi/a;touch x;\033[2J\012\'.yaml'";
+        let line = format!("first\\nread: chown root:root {shown} && chmod 0644 {shown}");
+        assert_eq!(repair.to_string(), line);
+        let commands = serde_json::json!([["chown", "root:root", path], ["chmod", "0644", path]]);
+        assert_eq!(serde_json::to_value(&repair).unwrap(), serde_json::json!({"fix": line, "commands": commands}));
+        assert_eq!(serde_json::to_value(Repair::step("reboot")).unwrap(), serde_json::json!({"fix": "reboot"}));
+    }
 }

@@ -5,13 +5,16 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cdi_files::trust;
 use cdi_gen::doctor::engine_config::{self, CdiConfig};
 use cdi_gen::doctor::{
-    Checkup, Engine, NodeIs, NodeState, SPEC_DIRS, SeLinux, SpecDir, SpecFile, SpecText, System, diagnose, page, screen,
+    Checkup, Engine, NodeIs, NodeState, SPEC_DIRS, SeLinux, SpecDir, SpecFile, SpecText, System, Writer, WriterOf,
+    diagnose, page, screen,
 };
 use cdi_gen::facts::{HostFacts, ld_cache, libraries};
 use cdi_gen::plan::PlanOptions;
@@ -50,8 +53,9 @@ pub fn run(arguments: &Doctor, voice: Voice) -> anyhow::Result<u8> {
     let checkup = examine(arguments)?;
     let findings = diagnose::diagnose(&checkup);
     if let Some(path) = &arguments.report {
-        let page = page::html(&checkup, &findings);
-        output::write_by_umask(path, &if arguments.keep_ids { page } else { capture::without_ids(&page) })?;
+        let mut scrubber = capture::Scrubber::default();
+        let show = &mut |text: &str| if arguments.keep_ids { text.to_owned() } else { scrubber.scrub(text) };
+        output::write_by_umask(path, &page::html(&checkup, &findings, show))?;
     }
     if voice.json {
         print(&cdi_gen::show::json(&serde_json::json!({"findings": findings, "checkup": checkup}))?)?;
@@ -352,7 +356,7 @@ impl Look<'_> {
             text: SpecText::WrongName,
             ours: false,
             for_everybody: true,
-            written_by: None,
+            writer: None,
             stale: None,
             missing_hooks: Vec::new(),
         };
@@ -361,7 +365,7 @@ impl Look<'_> {
         };
         let (mode, owner) = self.mode(path).unwrap_or_default();
         file.for_everybody = mode & 0o4 != 0 || self.is_own(owner);
-        file.written_by = self.who_writes(mode, owner);
+        file.writer = self.writer(path, mode);
         let bytes = match self.host.system.read(path, MAX_SPEC) {
             Ok(bytes) => bytes,
             Err(error) => return Some(SpecFile { text: SpecText::Unreadable(error.to_string()), ..file }),
@@ -378,15 +382,24 @@ impl Look<'_> {
         Some(file)
     }
 
-    /// Who but root may write a file; whose files they are is known on the running system alone.
-    fn who_writes(&self, mode: u32, owner: u32) -> Option<String> {
-        if mode & 0o2 != 0 {
-            Some("everybody".to_owned())
-        } else if self.live && owner != 0 && !self.is_own(owner) {
-            Some(format!("user {owner}"))
-        } else {
-            None
+    /// Who but root may change a file, or what leads to it; whose that is is known on the running system alone.
+    fn writer(&self, path: &Utf8Path, mode: u32) -> Option<Writer> {
+        if !self.live {
+            let why = || format!("everybody can change {path}");
+            return (mode & 0o2 != 0).then(|| Writer { why: why(), path: path.to_owned(), kind: WriterOf::File });
         }
+        let is_own = own_dirs(self.user).iter().any(|dir| path.parent() == Some(dir));
+        let who = |path: &Utf8Path| trust::who_may_change(path.as_std_path());
+        // What is next to the root is what is to be mended: all below it is in the same hands.
+        let open = path.ancestors().filter(|path| !is_own && !path.as_str().is_empty());
+        let (path, why) = open.filter_map(|path| Some((path, who(path)?))).last()?;
+        let kind = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => WriterOf::Directory,
+            Ok(metadata) if metadata.is_symlink() => WriterOf::Link,
+            _ => WriterOf::File,
+        };
+        let why = why.replace("can change it", &format!("can change {path}"));
+        Some(Writer { why, path: path.to_owned(), kind })
     }
 
     fn missing_hooks(&self, spec: &Spec) -> Vec<Utf8PathBuf> {

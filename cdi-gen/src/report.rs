@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use cdi_gen::{Problem, Severity};
-use cdi_specs::printable;
+use cdi_specs::{printable, printable_json};
 use clap::{ArgMatches, Command};
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ impl Report {
 
     fn json(&self) -> String {
         // A struct of texts always serialises.
-        serde_json::to_string(self).map(|text| text + "\n").unwrap_or_default()
+        serde_json::to_string(self).map(|text| printable_json(&text) + "\n").unwrap_or_default()
     }
 
     fn lines(&self, voice: Voice) -> String {

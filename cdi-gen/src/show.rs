@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cdi_specs::printable;
+use cdi_specs::{printable, printable_json};
 use serde::Serialize;
 
 use crate::facts::HostFacts;
@@ -15,7 +15,7 @@ use crate::to_spec::hook_name;
 /// # Errors
 /// None for the stages' structs: their maps have text keys.
 pub fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n")
+    serde_json::to_string_pretty(value).map(|text| printable_json(&text) + "\n")
 }
 
 /// Rows with aligned columns; the last column is as long as it is. What names of files say to a terminal is written out.
@@ -35,7 +35,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 fn unknown<T: ToString>(value: Option<&T>) -> String {
-    value.map_or_else(|| "?".to_owned(), ToString::to_string)
+    value.map_or_else(|| "?".to_owned(), |value| printable(&value.to_string()))
 }
 
 /// The facts.
@@ -55,7 +55,7 @@ pub fn facts(facts: &HostFacts) -> String {
     };
     out += &table(&facts.gpus.iter().map(gpu).collect::<Vec<_>>());
     for foreign in &facts.foreign_gpus {
-        let _ = writeln!(out, "{} held by {}", foreign.bus_id, unknown(foreign.driver.as_ref()));
+        let _ = writeln!(out, "{} held by {}", printable(&foreign.bus_id), unknown(foreign.driver.as_ref()));
     }
     out += "\nlibrary candidates\n";
     let library = |fact: &crate::facts::libraries::LibraryFact| {
@@ -97,7 +97,7 @@ pub fn plan(plan: &EditPlan) -> String {
     let mut out = format!("driver {}\n\nfor every device\n", plan.driver_version);
     out += &table(&plan.common.iter().map(edit_row).collect::<Vec<_>>());
     for device in &plan.devices {
-        let _ = writeln!(out, "\n{}", device.names.join(" = "));
+        let _ = writeln!(out, "\n{}", printable(&device.names.join(" = ")));
         out += &table(&device.edits.iter().map(edit_row).collect::<Vec<_>>());
     }
     out

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use cdi_files::open;
 use cdi_files::trust::{self, Trust};
 use cdi_gen::Problem;
-use cdi_specs::{Format, ParseError, Spec};
+use cdi_specs::{Format, ParseError, Spec, printable};
 
 use crate::generate::join;
 use crate::print;
@@ -21,7 +21,7 @@ pub fn list(dirs: &[Utf8PathBuf], voice: Voice) -> anyhow::Result<u8> {
     for dir in dirs {
         devices.extend(read_dir(dir, &mut problems));
     }
-    print(&devices.keys().map(|name| format!("{name}\n")).collect::<String>())?;
+    print(&devices.keys().map(|name| printable(name) + "\n").collect::<String>())?;
     let code = u8::from(!problems.is_empty());
     Report { outcome: "printed", message: String::new(), problems }.print(voice);
     Ok(code)

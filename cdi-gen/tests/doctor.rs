@@ -10,10 +10,13 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use camino::Utf8PathBuf;
-use common::{LaidOut, Ran};
+use common::{LaidOut, Ran, is_root, with_own_etc};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Engines that read all that is written here; docker and containerd of these releases look unasked.
 const ENGINES: &str = "containerd=2.1.0,docker=28.2.0,podman=5.8.0";
@@ -236,6 +239,61 @@ fn others_can_write_a_spec() {
     host.has("untrusted", &format!("chown root:root {SPEC}"));
 }
 
+/// On the running system, with an `/etc` of its own: each time until the advice was followed.
+#[test]
+fn others_can_write_what_leads_to_a_spec() {
+    let spec = "{cdiVersion: 0.5.0, kind: a.com/b, devices: [{name: c, containerEdits: {env: [A=b]}}]}";
+    let names = "echo root:x:0:0::/:/bin/sh > /etc/passwd; echo root:x:0: > /etc/group";
+    let written = format!("{names}; mkdir -p /etc/cdi; echo '{spec}' > /etc/cdi/a.yaml");
+    let mut cases = vec![
+        (
+            format!("{written}; chmod 0777 /etc/cdi"),
+            "everybody can change /etc/cdi,",
+            "chown root:root /etc/cdi && chmod 0755 /etc/cdi",
+        ),
+        (
+            format!("{written}; chmod 0666 /etc/cdi/a.yaml"),
+            "everybody can change /etc/cdi/a.yaml,",
+            "chmod 0644 /etc/cdi/a.yaml",
+        ),
+        (
+            format!("mkdir -m 0777 /etc/x; {written}; mv /etc/cdi /etc/x; ln -s x/cdi /etc/cdi"),
+            "everybody can change /etc/x",
+            "rm /etc/cdi",
+        ),
+    ];
+    if is_root() {
+        let link =
+            format!("{written}; chown 1000 /etc/cdi/a.yaml; mv /etc/cdi/a.yaml /etc/b; ln -s /etc/b /etc/cdi/a.yaml");
+        cases.push((link, "user 1000 can change /etc/cdi/a.yaml,", "rm /etc/cdi/a.yaml"));
+    }
+    for (script, why, advice) in cases {
+        let doctor = |script: &str| {
+            let mut program = common::cdi_gen();
+            with_own_etc(script, program.args(["doctor", "--nvml", "never", "--target", ENGINES]))
+        };
+        let Some(ran) = doctor(&format!("umask 022; {script}")) else {
+            return eprintln!("skipped: no mount namespace for this user");
+        };
+        assert!(ran.stdout.contains(why) && ran.stdout.contains(advice), "{why}, {advice}: {ran:?}");
+        assert!(ran.stdout.contains("[untrusted]"), "{ran:?}");
+        let after = doctor(&format!("umask 022; {script}; {advice}")).unwrap();
+        assert!(!after.stdout.contains("[untrusted]"), "{advice}: {after:?}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_no_spec_and_is_not_waited_for() {
+    for script in ["mkfifo /etc/cdi/a.yaml", "ln -s /dev/zero /etc/cdi/a.yaml", "truncate -s 3G /etc/cdi/a.yaml"] {
+        let mut program = common::cdi_gen();
+        program.args(["doctor", "--nvml", "never", "--target", ENGINES]);
+        let Some(ran) = with_own_etc(&format!("mkdir /etc/cdi; {script}"), &program) else {
+            return eprintln!("skipped: no mount namespace for this user");
+        };
+        assert!(ran.stdout.contains("[malformed]") || ran.stdout.contains("[unreadable]"), "{script}: {ran:?}");
+    }
+}
+
 #[test]
 fn nodes_are_missing_or_wrong() {
     let host = Host::healthy();
@@ -287,6 +345,112 @@ fn the_page_needs_no_other_file() {
     for outside in ["http:", "https:", "src=", "href=", "url(", "<script", "@import"] {
         assert!(!text.contains(outside), "{outside}");
     }
+}
+
+/// Names of files that a shell, a terminal and a browser would take for their own words.
+const NAMES: [&str; 6] = [
+    "a;touch pwned;.yaml",
+    "$(touch pwned)`touch pwned`.yaml",
+    "it's \"<b onclick=x>&amp;.yaml",
+    "line\nwarning: forged\r.yaml",
+    "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m.yaml",
+    "\u{202e}lmay.exe\u{2028}\u{85}.yml",
+];
+
+/// The words that a shell makes of a line, with each command's name; nothing of it is run.
+fn words_of(line: &str, dir: &Path) -> Vec<String> {
+    let stubs = ["chmod", "chown", "rm", "mv", "cdi-gen"];
+    let stubs = stubs.map(|name| format!("{name}() {{ printf '%s\\0' {name} \"$@\"; }}\n")).concat();
+    let output = Command::new("bash").args(["-c", &(stubs + line)]).current_dir(dir).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().split_terminator('\0').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_repair_is_for_a_file_of_any_name_and_runs_nothing_of_it() {
+    let elsewhere = TempDir::new().unwrap();
+    for name in NAMES {
+        let host = Host::healthy();
+        let path = format!("/etc/cdi/{name}");
+        host.write(&path, "kind: [");
+        host.mode(&path, 0o666);
+        let answer: Value = serde_json::from_str(&host.doctor(&["--json"]).exits(8).stdout).unwrap();
+        let screen = host.doctor(&[]).exits(8).stdout;
+        let page = host.0.scratch("report.html");
+        host.doctor(&["--report", page.as_str()]).exits(8);
+        let page = fs::read_to_string(page).unwrap();
+        let findings = answer["findings"].as_array().unwrap();
+        let mut told = 0;
+        for finding in findings {
+            let line = finding["fix"].as_str().unwrap();
+            let words: Vec<String> = finding["commands"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|c| c.as_array().unwrap())
+                .map(|w| w.as_str().unwrap().to_owned())
+                .collect();
+            // Words go before commands: `mend it, or remove it: rm …`.
+            let starts = finding["commands"][0][0].as_str().unwrap();
+            let commands = if line.starts_with(starts) { line } else { line.split_once(": ").unwrap().1 };
+            assert_eq!(words_of(commands, elsewhere.path()), words, "{line}");
+            assert!(words.contains(&path), "{words:?}");
+            assert!(screen.contains(&format!("→ {line}\n")), "{line}: {screen}");
+            let html = line
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;")
+                .replace('\'', "&#39;");
+            assert!(page.contains(&format!("<pre>{html}</pre>")), "{html}: {page}");
+            told += 1;
+        }
+        assert!(told > 0, "{name}: {findings:?}");
+        for text in [&screen, &page] {
+            let is_obeyed = |c: char| c != '\n' && c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c);
+            assert!(!text.contains(is_obeyed), "{text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("warning: forged")), "{text}");
+        }
+        assert!(!page.contains("<b onclick"), "{page}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_page_is_for_whom_the_umask_says_and_names_no_gpu() {
+    let host = Host::healthy();
+    let page = host.0.scratch("report.html");
+    let text = fs::read_to_string(host.on_disk(SPEC)).unwrap();
+    let uuid = text.split(['"', ' ', '\n']).find_map(|word| word.strip_prefix("GPU-")).unwrap();
+    for (umask, mode) in [("077", 0o600), ("022", 0o644), ("000", 0o644)] {
+        let program = host.0.command(&["doctor", "--nvml", "never", "--target", ENGINES, "--report", page.as_str()]);
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]).arg(program.get_program());
+        let ran = Ran::new(sh.args(program.get_args())).exits(0);
+        assert!(ran.stdout.contains(uuid), "{ran:?}");
+        assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o7777, mode, "umask {umask}");
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(!text.contains(&uuid[..13]) && text.contains("GPU-00000000-0000-0000-0000-000000000001"), "{text}");
+    }
+    let link = host.0.scratch("link.html");
+    std::os::unix::fs::symlink(&page, &link).unwrap();
+    host.doctor(&["--report", link.as_str()]).exits(1).says("it is no regular file");
+    host.doctor(&["--report", "/dev/null"]).exits(1).says("it is no regular file");
+}
+
+#[test]
+fn a_spec_as_large_as_one_may_be_is_judged_in_time() {
+    let host = Host::healthy();
+    let device = |n: usize| format!("- name: d{n}\n  containerEdits:\n    env:\n    - A=b\n");
+    let devices: String = (0..45_000).map(device).collect();
+    host.write("/etc/cdi/large.yaml", &format!("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n{devices}"));
+    let page = host.0.scratch("report.html");
+    let begin = std::time::Instant::now();
+    let ran = host.doctor(&["--report", page.as_str()]);
+    assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
+    let longest = ran.stdout.lines().map(str::len).max().unwrap();
+    assert!(longest < 4096 && ran.stdout.contains("more by /etc/cdi/large.yaml"), "{longest}");
+    assert!(fs::metadata(page).unwrap().len() < 1 << 20);
 }
 
 /// Any fixture: no panic, an answer, and the same twice.

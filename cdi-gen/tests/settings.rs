@@ -8,13 +8,10 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use cdi_specs::Spec;
-use common::{LaidOut, Ran};
+use common::{LaidOut, Ran, is_root};
 
 const SETTINGS: &str = "/etc/cdi-gen.env";
 const IDS: &str = "NVIDIA_CTK_CDI_GENERATE_DEVICE_IDS";
@@ -43,17 +40,7 @@ impl Home {
         if matches!(words, ["generate" | "refresh" | "diff"]) {
             program.args(["--hooks", "none"]);
         }
-        let script = format!("mount -t tmpfs -o mode=0755 tmpfs /etc || exit 77; {script}\nexec \"$@\"");
-        let mut unshare = Command::new("unshare");
-        unshare.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(variables.iter().copied());
-        unshare.args(if is_root() { &["--propagation", "private"] } else { &["--map-root-user"][..] });
-        unshare.args(["--mount", "sh", "-e", "-c", &script, "sh"]).arg(program.get_program());
-        let begin = Instant::now();
-        let ran = Ran::new(unshare.args(program.get_args()));
-        assert!(begin.elapsed() < Duration::from_secs(20), "{script}");
-        let may_mount = ran.code != Some(77) && !ran.stderr.starts_with("unshare:");
-        assert!(may_mount || !is_root(), "{ran:?}");
-        may_mount.then_some(ran)
+        common::with_own_etc(script, program.envs(variables.iter().copied()))
     }
 
     /// The devices of the spec, but for their UUIDs; none if nothing was written.
@@ -62,10 +49,6 @@ impl Home {
         let spec: Spec = cdi_specs::parse_yaml(text).unwrap();
         spec.devices.into_iter().map(|device| device.name).filter(|name| !name.starts_with("GPU-")).collect()
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub use edits::{ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice};
 pub use hook_args::{HOOK_NAME, HookArgsError, HookOperation, ParsedArgs, from_args, to_args};
 pub use name::{Kind, NameError, NamePart, QualifiedName, validate_class, validate_device_name, validate_vendor};
 pub use schema::JSON_SCHEMA;
-pub use shown::{printable, shell_line, shell_word};
+pub use shown::{printable, printable_json, shell_line, shell_word, shortened};
 pub use spec::{Device, Spec};
 pub use text::{Format, MAX_TEXT_BYTES, ParseError, parse, parse_json, parse_yaml, to_json, to_text, to_yaml};
 pub use validate::{Violation, validate};

@@ -4,6 +4,7 @@
 //! characters in them, a log takes their line breaks for its own, and a shell runs what an administrator pastes.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// A text in one line: control characters, and those that change the direction of what follows, are written out.
 pub fn printable(text: &str) -> String {
@@ -20,6 +21,20 @@ pub fn printable(text: &str) -> String {
 fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The same JSON with escapes in the place of what a terminal would obey, but for the breaks between its lines. JSON
+/// lets them stand as they are, save those of ASCII.
+pub fn printable_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\n' => out.push('\n'),
+            character if is_obeyed(character) => _ = write!(out, "\\u{:04x}", u32::from(character)),
+            character => out.push(character),
+        }
+    }
+    out
 }
 
 /// The start of a text, as far as `most` characters go: a name may be as long as strangers like.
@@ -63,6 +78,15 @@ mod tests {
         assert_eq!(printable("a\u{1b}]0;x\u{7}\nerror é"), "a\\u{1b}]0;x\\u{7}\\nerror é");
         assert_eq!(printable("\u{202e}\u{2028}\u{9b}m"), "\\u{202e}\\u{2028}\\u{9b}m");
         assert_eq!(printable("Größe 漢字 👍"), "Größe 漢字 👍");
+    }
+
+    #[test]
+    fn json_is_the_same_json() {
+        let text = "a\u{1b}\u{7f}\u{9b}\u{202e}\n\u{85}é";
+        let json = serde_json::to_string_pretty(&[text]).unwrap();
+        let shown = printable_json(&json);
+        assert_eq!(shown, "[\n  \"a\\u001b\\u007f\\u009b\\u202e\\n\\u0085é\"\n]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [text]);
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::Utf8Path;
 use cdi_specs::{Spec, Version};
 
-use super::{Checkup, Devices, Engine, Finding, NodeIs, NodeState, SpecFile, SpecText, Switch, USUAL_SPEC};
+use super::{
+    Checkup, Devices, Engine, Finding, NodeIs, NodeState, Repair, SpecFile, SpecText, Switch, USUAL_SPEC, Writer,
+    WriterOf,
+};
 use crate::problem::Severity::{Error, Note, Warning};
 
 /// Problems of a generation that the nodes tell better.
@@ -106,21 +109,24 @@ fn of_node(node: &NodeState, user: u32) -> Option<Finding> {
     let NodeState { path, numbers: (major, minor), state } = node;
     let name = path.file_name().unwrap_or_default();
     let severity = if OPTIONAL_NODES.iter().any(|optional| name.starts_with(optional)) { Note } else { Error };
-    let fix = "cdi-gen create-device-nodes && cdi-gen refresh";
+    let fix = || Repair::command(&["cdi-gen", "create-device-nodes"]).then(&["cdi-gen", "refresh"]);
     Some(match state {
         NodeIs::Good => return None,
         NodeIs::Missing => Finding::new(severity, "missing-node", format!("there is no device node {path}"))
             .evidence(format!("the running driver has it as {major}:{minor} (/proc/devices)"))
-            .fix(fix),
+            .fix(fix()),
         NodeIs::Wrong => Finding::new(severity, "wrong-node", format!("{path} does not lead to the running driver"))
             .evidence(format!("the running driver has it as {major}:{minor} (/proc/devices)"))
-            .fix(fix),
+            .fix(fix()),
         NodeIs::Forbidden => Finding::new(
             Warning,
             "node-permission",
             format!("user {user} cannot open {path}, nor can their containers"),
         )
-        .fix(format!("add the user to the group of {path} (ls -l {path}), or run the engine as root")),
+        .fix(
+            Repair::command(&["ls", "-l", path.as_str()])
+                .after("run the engine as root, or add the user to the group that this shows"),
+        ),
     })
 }
 
@@ -131,14 +137,14 @@ fn of_system(checkup: &Checkup, findings: &mut Vec<Finding>) {
         findings.push(
             Finding::new(Warning, "no-char-link", message)
                 .evidence(format!("{} links such as {link} are missing", checkup.missing_char_links.len()))
-                .fix("cdi-gen create-dev-char-symlinks"),
+                .fix(Repair::command(&["cdi-gen", "create-dev-char-symlinks"])),
         );
     }
     if system.selinux.is_some_and(|selinux| selinux.enforcing && selinux.containers_use_devices == Some(false)) {
         findings.push(
             Finding::new(Warning, "selinux", "SELinux keeps containers from using devices")
                 .evidence("the boolean container_use_devices is off, and the policy is enforced")
-                .fix("setsebool -P container_use_devices on"),
+                .fix(Repair::command(&["setsebool", "-P", "container_use_devices", "on"])),
         );
     }
     let has_own = checkup.files.iter().any(|file| file.ours);
@@ -146,7 +152,14 @@ fn of_system(checkup: &Checkup, findings: &mut Vec<Finding>) {
         findings.push(
             Finding::new(Note, "not-refreshed", "nothing brings the spec up to date when the driver changes")
                 .evidence("cdi-gen-refresh.path and cdi-gen-refresh.service are not enabled")
-                .fix("systemctl enable --now cdi-gen-refresh.path cdi-gen-homes.path cdi-gen-refresh.service"),
+                .fix(Repair::command(&[
+                    "systemctl",
+                    "enable",
+                    "--now",
+                    "cdi-gen-refresh.path",
+                    "cdi-gen-homes.path",
+                    "cdi-gen-refresh.service",
+                ])),
         );
     }
 }
@@ -160,12 +173,12 @@ fn of_dirs(checkup: &Checkup, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Error, "unreadable", format!("the directory {path} cannot be read"))
                     .evidence(trouble)
-                    .fix(format!("chmod a+rx {path}")),
+                    .fix(Repair::command(&["chmod", "a+rx", path.as_str()])),
             );
         } else if !dir.for_everybody {
             findings.push(
                 Finding::new(Warning, "unreadable", format!("users without root cannot read the directory {path}"))
-                    .fix(format!("chmod a+rx {path}")),
+                    .fix(Repair::command(&["chmod", "a+rx", path.as_str()])),
             );
         }
     }
@@ -175,9 +188,7 @@ fn of_file(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
     let path = &file.path;
     match &file.text {
         SpecText::Unreadable(why) => findings.push(
-            Finding::new(Error, "unreadable", format!("{path} cannot be read"))
-                .evidence(why)
-                .fix(format!("chmod a+r {path}")),
+            Finding::new(Error, "unreadable", format!("{path} cannot be read")).evidence(why).fix(readable(path)),
         ),
         SpecText::Malformed(why) => findings.push(
             Finding::new(
@@ -187,7 +198,7 @@ fn of_file(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
             )
             .evidence(why)
             // Whose it is nobody knows.
-            .fix(if file.ours { again(file) } else { format!("mend it, or remove it: rm {path}") }),
+            .fix(if file.ours { again(file) } else { remove(path).after("mend it, or remove it") }),
         ),
         SpecText::WrongName => findings.push(
             Finding::new(
@@ -195,7 +206,7 @@ fn of_file(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
                 "wrong-name",
                 format!("{path} is read by no engine: names must end in .yaml or .json"),
             )
-            .fix(format!("mv {path} {}", path.with_extension("yaml"))),
+            .fix(renamed(path, checkup)),
         ),
         SpecText::Spec(spec) if concerns(spec, checkup) => of_spec(file, checkup, findings),
         SpecText::Spec(_) => {}
@@ -203,27 +214,45 @@ fn of_file(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
     let is_spec = matches!(file.text, SpecText::Spec(_));
     if is_spec && !file.for_everybody {
         findings.push(
-            Finding::new(Warning, "unreadable", format!("users without root cannot read {path}"))
-                .fix(format!("chmod a+r {path}")),
+            Finding::new(Warning, "unreadable", format!("users without root cannot read {path}")).fix(readable(path)),
         );
     }
-    if let Some(who) = &file.written_by {
-        findings.push(
-            Finding::new(
-                Error,
-                "untrusted",
-                format!("{who} can change {path}, and so what root's engines run as root"),
-            )
-            .fix(format!("chown root:root {path} && chmod 0644 {path}")),
-        );
+    if let Some(writer) = &file.writer {
+        let message = format!("{}, and so what root's engines run as root", writer.why);
+        findings.push(Finding::new(Error, "untrusted", message).fix(roots_own(writer)));
     }
+}
+
+/// A link may lead to what is a secret.
+fn readable(path: &Utf8Path) -> Repair {
+    Repair::command(&["chmod", "a+r", path.as_str()]).after("if everybody may read what is in it")
+}
+
+/// The file under a name that engines read, unless there is one already.
+fn renamed(path: &Utf8Path, checkup: &Checkup) -> Repair {
+    let right = path.with_extension("yaml");
+    if checkup.files.iter().any(|file| file.path == right) {
+        return remove(path).after(format!("remove it, since there is {right}"));
+    }
+    Repair::command(&["mv", path.as_str(), right.as_str()])
+}
+
+/// Who could write a file may have told root's engines what to run: to make it root's is to trust what it says by now.
+fn roots_own(writer: &Writer) -> Repair {
+    let path = writer.path.as_str();
+    let (mode, look) = match writer.kind {
+        WriterOf::Link => return remove(&writer.path).after("it leads to what others can change"),
+        WriterOf::Directory => ("0755", "remove files in it that are not what you expect; then"),
+        WriterOf::File => ("0644", "remove it if what it says is not what you expect; otherwise"),
+    };
+    Repair::command(&["chown", "root:root", path]).then(&["chmod", mode, path]).after(look)
 }
 
 fn of_spec(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
     let path = &file.path;
     if let Some(why) = &file.stale {
         // Without a driver nothing makes it true again.
-        let fix = if checkup.made.is_some() || checkup.driver.is_some() { again(file) } else { format!("rm {path}") };
+        let fix = if checkup.made.is_some() || checkup.driver.is_some() { again(file) } else { remove(path) };
         findings.push(
             Finding::new(Error, "stale", format!("{path} is no longer true, and containers with it do not start"))
                 .evidence(why)
@@ -233,17 +262,22 @@ fn of_spec(file: &SpecFile, checkup: &Checkup, findings: &mut Vec<Finding>) {
     for hook in &file.missing_hooks {
         findings.push(
             Finding::new(Error, "no-hook", format!("{path} has {hook} run in each container, and that is not there"))
-                .fix(format!("install it, or {}", again(file))),
+                .fix(again(file).after("install it, or make the spec anew")),
         );
     }
 }
 
 /// The command that writes a file anew.
-fn again(file: &SpecFile) -> String {
-    let path = &file.path;
-    let refresh =
-        if path == USUAL_SPEC { "cdi-gen refresh".to_owned() } else { format!("cdi-gen refresh --output {path}") };
-    if file.ours { refresh } else { format!("rm {path} && cdi-gen refresh") }
+fn again(file: &SpecFile) -> Repair {
+    match file.path.as_str() {
+        path if !file.ours => remove(path.into()).then(&["cdi-gen", "refresh"]),
+        USUAL_SPEC => Repair::command(&["cdi-gen", "refresh"]),
+        path => Repair::command(&["cdi-gen", "refresh", "--output", path]),
+    }
+}
+
+fn remove(path: &Utf8Path) -> Repair {
+    Repair::command(&["rm", path.as_str()])
 }
 
 fn of_conflicts(checkup: &Checkup, findings: &mut Vec<Finding>) {
@@ -270,7 +304,7 @@ fn of_conflicts(checkup: &Checkup, findings: &mut Vec<Finding>) {
                 format!("{} define the same devices, and no engine gives those", files.join(" and ")),
             )
             .evidence(shown(&names))
-            .fix(format!("rm {surplus}")),
+            .fix(remove(surplus.into())),
         );
     }
 }
@@ -285,10 +319,12 @@ fn shown(names: &[String]) -> String {
 fn of_engine(engine: &Engine, checkup: &Checkup, findings: &mut Vec<Finding>) {
     let title = engine.title();
     if engine.reads.is_none() {
-        findings.push(Finding::new(Warning, "engine-too-old", format!("{title} reads no CDI specs")).fix(format!(
-            "update it, or let its containers run by cdi-runtime: cdi-apply configure {} --runtime",
-            engine.name
-        )));
+        findings.push(
+            Finding::new(Warning, "engine-too-old", format!("{title} reads no CDI specs")).fix(
+                Repair::command(&["cdi-apply", "configure", engine.name, "--runtime"])
+                    .after("update it, or let its containers run by cdi-runtime"),
+            ),
+        );
         return;
     }
     match &engine.cdi {
@@ -297,7 +333,11 @@ fn of_engine(engine: &Engine, checkup: &Checkup, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Error, "cdi-off", format!("{title} does not look at CDI specs"))
                     .evidence(format!("{setting} in its configuration"))
-                    .fix(format!("cdi-apply configure {0} && systemctl restart {0}", engine.name)),
+                    .fix(Repair::command(&["cdi-apply", "configure", engine.name]).then(&[
+                        "systemctl",
+                        "restart",
+                        engine.name,
+                    ])),
             );
             return;
         }
@@ -305,7 +345,7 @@ fn of_engine(engine: &Engine, checkup: &Checkup, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Error, "bad-configuration", format!("the configuration of {title} cannot be understood"))
                     .evidence(why)
-                    .fix("mend that file"),
+                    .fix(Repair::step("mend that file")),
             );
             return;
         }
@@ -320,7 +360,7 @@ fn of_engine(engine: &Engine, checkup: &Checkup, findings: &mut Vec<Finding>) {
         findings.push(
             Finding::new(Error, "no-such-device", format!("{title} finds no device {name}"))
                 .evidence(format!("it finds {there}"))
-                .fix("ask for one of those, or make the spec anew: cdi-gen refresh"),
+                .fix(Repair::command(&["cdi-gen", "refresh"]).after("ask for one of those, or make the spec anew")),
         );
     }
 }
@@ -333,9 +373,9 @@ fn too_new(engine: &Engine, checkup: &Checkup, findings: &mut Vec<Finding>) {
         let path = &file.path;
         let severity = if concerns(spec, checkup) { Error } else { Warning };
         let fix = if concerns(spec, checkup) {
-            format!("cdi-gen generate --target {target} --output {path}")
+            Repair::command(&["cdi-gen", "generate", "--target", &target, "--output", path.as_str()])
         } else {
-            format!("update {}, or ask who wrote {path} for an older format", engine.name)
+            Repair::step(format!("update {}, or ask who wrote {path} for an older format", engine.name))
         };
         findings.push(
             Finding::new(severity, "too-new", format!("{} cannot read {path}, and tells nobody", engine.title()))
@@ -355,7 +395,7 @@ fn hidden(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &mu
                 findings.push(
                     Finding::new(Error, "shadowed", format!("{} hides {}, which is true", winner.path, file.path))
                         .evidence(format!("{} lets the later of its directories win", engine.title()))
-                        .fix(format!("rm {}", winner.path)),
+                        .fix(remove(&winner.path)),
                 );
             }
         }
@@ -364,13 +404,13 @@ fn hidden(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &mu
 
 /// GPUs of this host that no device of an engine's gives alone, and a missing `all`.
 fn missing(engine: &Engine, checkup: &Checkup, found: &Devices<'_>, findings: &mut Vec<Finding>) {
-    let of_kind: Vec<_> = found.iter().filter(|(name, _)| checkup.is_of_kind(name)).collect();
+    let of_kind: Vec<(&String, &&SpecFile)> = found.iter().filter(|(name, _)| checkup.is_of_kind(name)).collect();
     let (Some(made), Some((_, file))) = (&checkup.made, of_kind.first()) else { return };
     // What is stale is told as such.
     if of_kind.iter().any(|(_, file)| file.stale.is_some()) {
         return;
     }
-    let given: BTreeSet<&str> = of_kind.iter().flat_map(|(name, file)| gpu_nodes(file, name)).collect();
+    let given: BTreeSet<&str> = gpu_nodes(&of_kind);
     let all = format!("{}=all", checkup.kind);
     let wanted = made.devices.iter().filter(|device| device.name != "all");
     let absent: Vec<String> = wanted
@@ -402,13 +442,20 @@ fn is_gpu(path: &str) -> bool {
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Nodes of GPUs that a device gives; `all` gives no GPU alone.
-fn gpu_nodes<'c>(file: &'c SpecFile, name: &str) -> Vec<&'c str> {
-    let SpecText::Spec(spec) = &file.text else { return Vec::new() };
-    let device = name.rsplit_once('=').map(|(_, device)| device).filter(|device| *device != "all");
-    let device = device.and_then(|device| spec.device(device));
-    let nodes = device.into_iter().flat_map(|device| &device.container_edits.device_nodes);
-    nodes.map(|node| node.path.as_str()).filter(|path| is_gpu(path)).collect()
+/// Nodes of GPUs that devices give; `all` gives no GPU alone.
+fn gpu_nodes<'c>(devices: &[(&String, &&'c SpecFile)]) -> BTreeSet<&'c str> {
+    let names: BTreeSet<(&Utf8Path, &str)> =
+        devices.iter().map(|(name, file)| (file.path.as_path(), name.as_str())).collect();
+    let files: BTreeMap<&Utf8Path, &SpecFile> = devices.iter().map(|(_, file)| (file.path.as_path(), **file)).collect();
+    let mut nodes = BTreeSet::new();
+    for (path, file) in files {
+        let SpecText::Spec(spec) = &file.text else { continue };
+        let is_given = |name: &str| name != "all" && names.contains(&(path, format!("{}={name}", spec.kind).as_str()));
+        let given = spec.devices.iter().filter(|device| is_given(&device.name));
+        let paths = given.flat_map(|device| &device.container_edits.device_nodes).map(|node| node.path.as_str());
+        nodes.extend(paths.filter(|path| is_gpu(path)));
+    }
+    nodes
 }
 
 /// Engines that find no GPU at all, although one could be had.
@@ -441,7 +488,8 @@ fn of_missing_specs(used: &[&Engine], checkup: &Checkup, findings: &mut Vec<Find
 }
 
 fn no_spec(checkup: &Checkup) -> Finding {
-    Finding::new(Error, "no-spec", format!("there is no spec of {} devices", checkup.kind)).fix("cdi-gen refresh")
+    Finding::new(Error, "no-spec", format!("there is no spec of {} devices", checkup.kind))
+        .fix(Repair::command(&["cdi-gen", "refresh"]))
 }
 
 /// Whether a file has, or may have, a spec of the kind in it, usable or not.
@@ -464,5 +512,5 @@ fn wrong_dir(engine: &Engine, file: &SpecFile) -> Finding {
     let own = engine.dirs.first().map(|dir| dir.join("nvidia.yaml")).unwrap_or_default();
     Finding::new(Error, "wrong-dir", format!("{} does not look where the spec is: {}", engine.title(), file.path))
         .evidence(format!("it reads {}", dirs.join(", ")))
-        .fix(format!("cdi-gen refresh --output {own}"))
+        .fix(Repair::command(&["cdi-gen", "refresh", "--output", own.as_str()]))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use cdi_specs::{ContainerEdits, Spec};
 
-use super::page::escape;
+use super::page::{Show, escape};
 
 /// Geometry, in pixels.
 const ROW: usize = 20;
@@ -16,6 +16,9 @@ const LINES: [(usize, usize); 2] = [(300, 322), (752, 782)];
 const WIDTH: usize = 1240;
 /// Characters that fit into each column.
 const FITS: [usize; 3] = [42, 62, 62];
+
+/// More than anybody looks at.
+const MOST_DEVICES: usize = 500;
 
 /// A line between two columns, by their rows.
 type Line = (usize, usize);
@@ -40,12 +43,16 @@ impl Column {
 
     /// Puts each cell beside the middle of what it leads to, and none over another.
     fn place(&mut self, lines: &[Line], next: &Column) {
+        let mut ends: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        for (from, to) in lines {
+            let Some((_, end)) = next.cells.get(*to) else { continue };
+            let (first, last) = ends.entry(*from).or_insert((*end, *end));
+            (*first, *last) = ((*first).min(*end), (*last).max(*end));
+        }
         let mut free = 1;
         for (at, (_, place)) in self.cells.iter_mut().enumerate() {
-            let ends: Vec<usize> =
-                lines.iter().filter(|line| line.0 == at).filter_map(|line| Some(next.cells.get(line.1)?.1)).collect();
-            let middle = (ends.iter().min().unwrap_or(&free) + ends.iter().max().unwrap_or(&free)) / 2;
-            *place = middle.max(free);
+            let (first, last) = ends.get(&at).copied().unwrap_or((free, free));
+            *place = ((first + last) / 2).max(free);
             free = *place + 2;
         }
     }
@@ -57,15 +64,16 @@ impl Column {
     }
 }
 
-/// The picture of a spec.
-pub fn svg(spec: &Spec) -> String {
+/// The picture of a spec, with its names as they are shown.
+pub fn svg(spec: &Spec, show: &mut Show<'_>) -> String {
     let mut columns = [Column::default(), Column::default(), Column::default()];
     let mut lines: [Vec<Line>; 2] = Default::default();
     let common = ("every container with one of them".to_owned(), &spec.container_edits);
     for (name, edits) in devices(spec).into_iter().chain([common]) {
         let [devices, hosts, containers] = &mut columns;
         for (host, container) in paths(edits) {
-            let (device, host, container) = (devices.add(&name), hosts.add(&host), containers.add(&container));
+            let (device, host) = (devices.add(&show(&name)), hosts.add(&show(&host)));
+            let container = containers.add(&show(&container));
             let [first, second] = &mut lines;
             first.push((device, host));
             second.push((host, container));
@@ -78,10 +86,10 @@ pub fn svg(spec: &Spec) -> String {
     draw(&columns, &mut lines)
 }
 
-/// Devices of the spec; those with the same edits are one under several names.
+/// The first devices of the spec; those with the same edits are one under several names.
 fn devices(spec: &Spec) -> Vec<(String, &ContainerEdits)> {
     let mut devices: Vec<(String, &ContainerEdits)> = Vec::new();
-    for device in &spec.devices {
+    for device in spec.devices.iter().take(MOST_DEVICES) {
         match devices.iter_mut().find(|(_, edits)| **edits == device.container_edits) {
             Some((names, _)) => _ = write!(names, ", {}", device.name),
             None => devices.push((format!("{}={}", spec.kind, device.name), &device.container_edits)),
@@ -166,7 +174,7 @@ mod tests {
                     - {name: GPU-1, containerEdits: {deviceNodes: [{path: /dev/nvidia0}]}}\n\
                     containerEdits:\n  mounts: [{hostPath: '/a<b', containerPath: /c}, {hostPath: '/a<b', containerPath: /d}]\n  \
                     hooks: [{hookName: createContainer, path: /usr/bin/cdi-hook}]\n";
-        let svg = svg(&cdi_specs::parse_yaml(text).unwrap());
+        let svg = svg(&cdi_specs::parse_yaml(text).unwrap(), &mut str::to_owned);
         for part in ["nvidia.com/gpu=0, GPU-1", "/dev/nvidia0", "/a&lt;b", ">/c<", ">/d<", "runs at createContainer"] {
             assert!(svg.contains(part), "{part}: {svg}");
         }

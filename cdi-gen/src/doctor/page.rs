@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cdi_specs::Spec;
+use cdi_specs::{Spec, printable};
 
 use super::diagnose::devices;
 use super::screen::{rows, verdict};
@@ -10,36 +10,40 @@ use super::{Checkup, Finding, SpecText, graph};
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
-pub fn html(checkup: &Checkup, findings: &[Finding]) -> String {
+/// What a text is shown as, before it is escaped.
+pub type Show<'s> = dyn FnMut(&str) -> String + 's;
+
+/// The page. A reader is told no more of a text than `show` leaves of it.
+pub fn html(checkup: &Checkup, findings: &[Finding], show: &mut Show<'_>) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>GPUs in containers</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<h1>GPUs in containers</h1>\n<p>{}</p>\n",
         escape(&verdict(findings))
     );
-    out += &of_findings(findings);
+    out += &of_findings(findings, show);
     out += "<h2>This host</h2>\n<table>\n";
     for (word, text) in rows(checkup) {
-        let _ = writeln!(out, "<tr><th>{word}</th><td>{}</td></tr>", escape(&text));
+        let _ = writeln!(out, "<tr><th>{word}</th><td>{}</td></tr>", escape(&show(&text)));
     }
     out += "</table>\n";
     if let Some((title, spec)) = shown(checkup) {
-        let _ = writeln!(out, "<h2>{}</h2>\n<div class=\"graph\">\n{}</div>", escape(&title), graph::svg(spec));
+        let _ = writeln!(out, "<h2>{}</h2>\n<div class=\"graph\">\n{}</div>", escape(&title), graph::svg(spec, show));
     }
     out + "</body>\n</html>\n"
 }
 
-fn of_findings(findings: &[Finding]) -> String {
+fn of_findings(findings: &[Finding], show: &mut Show<'_>) -> String {
     let mut out = String::new();
     for finding in findings {
-        let Finding { severity, code, message, evidence, fix } = finding;
-        let _ = writeln!(out, "<section class=\"{severity}\">\n<h3>{} <code>{code}</code></h3>", escape(message));
+        let Finding { severity, code, message, evidence, repair } = finding;
+        let message = escape(&show(message));
+        let _ = writeln!(out, "<section class=\"{severity}\">\n<h3>{message} <code>{code}</code></h3>");
         for line in evidence {
-            let _ = writeln!(out, "<p>{}</p>", escape(line));
+            let _ = writeln!(out, "<p>{}</p>", escape(&show(line)));
         }
-        if let Some(fix) = fix {
-            let _ = writeln!(out, "<pre>{}</pre>", escape(fix));
+        if let Some(repair) = repair {
+            let _ = writeln!(out, "<pre>{}</pre>", escape(&show(&repair.to_string())));
         }
         out += "</section>\n";
     }
@@ -60,14 +64,13 @@ fn shown(checkup: &Checkup) -> Option<(String, &Spec)> {
 /// A text as HTML shows it; names of files are not ours.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in printable(text).chars() {
         match character {
             '&' => out += "&amp;",
             '<' => out += "&lt;",
             '>' => out += "&gt;",
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
-            character if character.is_control() => out.push('\u{fffd}'),
             character => out.push(character),
         }
     }
@@ -76,15 +79,19 @@ pub(super) fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Repair;
     use super::*;
     use crate::problem::Severity;
 
     #[test]
     fn what_a_file_is_called_is_text() {
-        let finding =
-            Finding::new(Severity::Error, "malformed", "/etc/cdi/<script>alert(1)</script>.yaml \"&\" \u{1b}[0m");
-        let page = html(&Checkup::default(), &[finding.fix("rm '<x>'")]);
-        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;.yaml &quot;&amp;&quot; \u{fffd}[0m"), "{page}");
-        assert!(!page.contains("<script") && page.contains("rm &#39;&lt;x&gt;&#39;"));
+        let path = "/etc/cdi/<script>alert(1)</script>;\"&\" \u{1b}[0m\u{202e}.yaml";
+        let finding = Finding::new(Severity::Error, "malformed", path).fix(Repair::command(&["rm", path]));
+        let page = html(&Checkup::default(), &[finding], &mut str::to_owned);
+        let shown = "&lt;script&gt;alert(1)&lt;/script&gt;;&quot;&amp;&quot; ";
+        assert!(page.contains(&format!("<h3>/etc/cdi/{shown}\\u{{1b}}[0m\\u{{202e}}.yaml <code>")), "{page}");
+        let word = format!("$&#39;/etc/cdi/{shown}\\033[0m\\342\\200\\256.yaml&#39;");
+        assert!(page.contains(&format!("<pre>rm {word}</pre>")), "{page}");
+        assert!(!page.contains("<script"));
     }
 }

@@ -6,6 +6,9 @@ use cdi_specs::printable;
 
 use crate::problem::Severity;
 
+/// Devices of a file that are named, at most.
+const MOST_NAMES: usize = 100;
+
 /// Rows of what there is: a word, and what is to say.
 pub fn rows(checkup: &Checkup) -> Vec<(&'static str, String)> {
     let mut rows = vec![
@@ -76,7 +79,11 @@ pub fn describe_engine(engine: &Engine, checkup: &Checkup) -> String {
             None => files.push((file.path.as_str(), vec![name])),
         }
     }
-    let found: Vec<String> = files.into_iter().map(|(path, names)| format!("{} by {path}", names.join(" "))).collect();
+    let list = |names: &[&str]| match names.len().saturating_sub(MOST_NAMES) {
+        0 => names.join(" "),
+        more => format!("{} and {more} more", names.iter().take(MOST_NAMES).copied().collect::<Vec<_>>().join(" ")),
+    };
+    let found: Vec<String> = files.into_iter().map(|(path, names)| format!("{} by {path}", list(&names))).collect();
     let found = if found.is_empty() { "no device".to_owned() } else { found.join("; ") };
     format!("{title}: CDI up to {reads} in {}: {found}", dirs.join(" and "))
 }
@@ -91,7 +98,7 @@ pub fn text(
     let found = findings.iter().map(|finding| {
         let (on, off) = paint(finding.severity);
         let evidence = finding.evidence.iter().map(|line| format!("         {}\n", printable(line)));
-        let fix = finding.fix.iter().map(|fix| format!("         → {}\n", printable(fix)));
+        let fix = finding.repair.iter().map(|repair| format!("         → {repair}\n"));
         let first = format!(
             "\n{on}{:8}{off} {} [{}]\n",
             finding.severity.to_string(),

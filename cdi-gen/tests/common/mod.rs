@@ -6,8 +6,10 @@
     reason = "tests set up files and stop at the first surprise"
 )]
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use cdi_gen::facts::nvml_report::{NvmlPolicy, NvmlQuery};
@@ -126,6 +128,26 @@ impl Ran {
         assert!(self.stderr.contains(part), "stderr lacks `{part}`: {}", self.stderr);
         self
     }
+}
+
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Runs a program where a script has made an `/etc` of its own; nothing where the user may not mount one.
+pub fn with_own_etc(script: &str, program: &Command) -> Option<Ran> {
+    let script = format!("mount -t tmpfs -o mode=0755 tmpfs /etc || exit 77; {script}\nexec \"$@\"");
+    let mut unshare = Command::new("unshare");
+    unshare.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    unshare.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    unshare.args(if is_root() { &["--propagation", "private"] } else { &["--map-root-user"][..] });
+    unshare.args(["--mount", "sh", "-e", "-c", &script, "sh"]).arg(program.get_program());
+    let begin = Instant::now();
+    let ran = Ran::new(unshare.args(program.get_args()));
+    assert!(begin.elapsed() < Duration::from_secs(30), "{script}");
+    let may_mount = ran.code != Some(77) && !ran.stderr.starts_with("unshare:");
+    assert!(may_mount || !is_root(), "{ran:?}");
+    may_mount.then_some(ran)
 }
 
 pub fn hook_free(plan: &EditPlan) -> Spec {
