@@ -71,9 +71,9 @@ mod tests {
         // One that is too long by itself hides no other.
         write("c.json", 3 << 30);
         assert_eq!((read().unwrap().files.len(), read().unwrap().problems.len()), (1, 1));
-        ["c.json", "d.json", "e.json"].map(|name| write(name, LONGEST));
+        let _ = ["c.json", "d.json", "e.json"].map(|name| write(name, LONGEST));
         assert!(read().unwrap_err().to_string().contains("hold more than 8388608 bytes of specs"));
-        ["c.json", "d.json", "e.json"].map(|name| write(name, 0));
+        let _ = ["c.json", "d.json", "e.json"].map(|name| write(name, 0));
         (0..budget::SPEC_FILES).for_each(|number| write(&format!("{number}.json"), 0));
         assert!(read().unwrap_err().to_string().contains("hold more than 2048 files"));
     }
