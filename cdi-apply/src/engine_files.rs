@@ -5,13 +5,14 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cdi_apply::configure::{self, Engine, Runtime};
 use cdi_files::dir::{Dir, Missing};
 use cdi_files::kept::{self, Undone};
 use cdi_files::replace::{self, Flush, ReplaceError, Replacing};
-use cdi_gen::hook_path;
+use cdi_gen::hook_path::{self, Search};
 use cdi_specs::shown::printable;
 use rustix::fd::AsFd;
 use rustix::fs::AtFlags;
@@ -24,6 +25,8 @@ use crate::{engine_program, report};
 const LONGEST_FILE: usize = 1 << 20;
 /// How often a change is begun anew because somebody else was faster.
 const ATTEMPTS: usize = 10;
+/// A file that comes out in another layout differs in each line, and the shortest difference then takes quadratic time.
+const LONGEST_COMPARISON: Duration = Duration::from_secs(1);
 /// Lines around each change in a difference.
 const AROUND: usize = 3;
 
@@ -237,20 +240,24 @@ fn runtime(arguments: &Configure, engine: Engine) -> anyhow::Result<Option<Runti
         return Ok(None);
     }
     ensure!(engine.has_runtimes(), "{} has no runtimes of its own to register", arguments.engine.name());
-    let found = || hook_path::find_program("cdi-runtime").map(camino::Utf8PathBuf::into_string);
-    let given = arguments.runtime_path.as_ref().map(|path| path.display().to_string());
-    let is_given = given.is_some();
-    let path = given
-        .or_else(found)
-        .context("cdi-runtime is not installed beside cdi-apply, in PATH or in /usr/bin; name it: --runtime-path")?;
+    let path = match &arguments.runtime_path {
+        Some(given) => {
+            // The administrator's word counts, and what it means is said: the engine runs it as root.
+            let why = engine_program::why_untrusted(given);
+            why.iter().for_each(|why| warn(&printable(&format!("{}: {why}", given.display()))));
+            given.display().to_string()
+        }
+        None => found_runtime()?,
+    };
     ensure!(path.starts_with('/'), "--runtime-path {path}: not an absolute path");
-    // The engine will run it as root.
-    if let Some(why) = engine_program::why_untrusted(Path::new(&path)) {
-        let words = printable(&format!("{path}: {why}"));
-        ensure!(is_given, "{words}; name another: --runtime-path");
-        warn(&words);
-    }
     Ok(Some(Runtime { name: arguments.runtime_name.clone(), path, is_default: arguments.set_default }))
+}
+
+fn found_runtime() -> anyhow::Result<String> {
+    let Search { found, passed_over } = hook_path::search("cdi-runtime");
+    passed_over.iter().for_each(|passed_over| warn(&printable(&passed_over.message)));
+    let way_out = "cdi-runtime is not installed beside cdi-apply, in PATH or in /usr/bin; name it: --runtime-path";
+    found.map(camino::Utf8PathBuf::into_string).context(way_out)
 }
 
 fn restart(engine: Engine) -> &'static str {
@@ -265,7 +272,7 @@ fn restart(engine: Engine) -> &'static str {
 
 /// A unified difference; in colour for people.
 fn difference(path: &Path, before: &str, after: &str, in_colour: bool) -> String {
-    let diff = TextDiff::from_lines(before, after);
+    let diff = TextDiff::configure().timeout(LONGEST_COMPARISON).diff_lines(before, after);
     let name = printable(&path.display().to_string());
     let mut text = format!("--- {name}\n+++ {name}\n");
     for hunk in diff.unified_diff().context_radius(AROUND).iter_hunks() {

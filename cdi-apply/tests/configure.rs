@@ -346,6 +346,137 @@ fn undone_and_done_again_any_number_of_times() {
     }
 }
 
+/// Whatever an administrator and cdi-apply do in turn: what was written by hand is in the file or beside it.
+#[test]
+fn no_edit_is_lost_in_any_order_of_edits_changes_refusals_and_undos() {
+    let mut random = Random(15);
+    let (mut puts, mut refusals) = (0, 0);
+    for _ in 0..40 {
+        let mut admin = Admin { home: Home::new(), edits: 0, archive: Vec::new() };
+        fs::create_dir(admin.home.dir()).unwrap();
+        for _ in 0..12 {
+            let before = Whole::of(&admin.home.file());
+            let (words, code) = match random.below(9) {
+                0 | 1 => (admin.change("exit 0"), 0),
+                2 => (admin.change(REFUSES), 1),
+                3 | 4 => (admin.edit(random.below(2) == 0), -1),
+                5 => (admin.delete(), -1),
+                6 => (admin.tighten(), -1),
+                7 => admin.cdi_apply("docker --undo"),
+                _ => admin.undo_by_force(),
+            };
+            let after = Whole::of(&admin.home.file());
+            match (words.as_str(), code) {
+                (_, -1) => continue,
+                ("docker --undo" | "docker --undo --force", 0) => puts += 1,
+                ("docker --undo", _) => refusals += 1,
+                _ => {}
+            }
+            if code != 0 {
+                assert!(after == before, "{words}: a failure changed something");
+            }
+            let known = |file: &Option<Whole>| file.as_ref().map(edits_in).unwrap_or_default();
+            let lost: Vec<String> = known(&before).into_iter().filter(|edit| !admin.is_safe(edit)).collect();
+            assert!(lost.is_empty(), "{words}: {lost:?} of {before:?} are not in {after:?}");
+            if let (Some(before), Some(after), false) = (before, after, words.contains("--force")) {
+                assert_eq!(after.mode, before.mode, "{words}");
+            }
+        }
+    }
+    assert!(puts > 20 && refusals > 20, "{puts} undone, {refusals} refused: the test proves nothing");
+}
+
+/// A generator of Lehmer's: the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0 * 48_271 % 0x7fff_ffff;
+        self.0 % end
+    }
+}
+
+struct Admin {
+    home: Home,
+    /// How many there were.
+    edits: usize,
+    /// Edited files that an undo has put away.
+    archive: Vec<String>,
+}
+
+/// Each edit puts a key into the file.
+fn edits_in(file: &Whole) -> Vec<String> {
+    let value: Value = serde_json::from_slice(&file.bytes).unwrap();
+    value.as_object().unwrap().keys().filter(|key| key.starts_with("edit")).cloned().collect()
+}
+
+impl Admin {
+    fn cdi_apply(&self, words: &str) -> (String, i32) {
+        (words.to_owned(), self.home.run(words).0)
+    }
+
+    fn change(&mut self, engine: &str) -> String {
+        self.edits += 1;
+        self.home.engine("dockerd", engine);
+        let words = format!("docker --runtime-path /usr/bin/cdi-runtime --runtime-name r{}", self.edits);
+        let (code, _, stderr) = self.home.run(&words);
+        assert_eq!(code, i32::from(engine == REFUSES), "{stderr}");
+        words
+    }
+
+    /// As editors do it: in place, or by another file.
+    fn edit(&mut self, in_place: bool) -> String {
+        self.edits += 1;
+        let text = fs::read_to_string(self.home.file()).unwrap_or("{}".to_owned());
+        let mut value: Value = serde_json::from_str(&text).unwrap();
+        value.as_object_mut().unwrap().insert(format!("edit{}", self.edits), json!(1));
+        if in_place {
+            fs::write(self.home.file(), value.to_string()).unwrap();
+        } else {
+            fs::write(self.home.beside(".swp"), value.to_string()).unwrap();
+            fs::rename(self.home.beside(".swp"), self.home.file()).unwrap();
+        }
+        String::new()
+    }
+
+    fn delete(&self) -> String {
+        fs::remove_file(self.home.file()).unwrap_or_default();
+        String::new()
+    }
+
+    fn tighten(&self) -> String {
+        let _ = fs::set_permissions(self.home.file(), fs::Permissions::from_mode(0o600));
+        String::new()
+    }
+
+    fn undo_by_force(&mut self) -> (String, i32) {
+        let answer = self.cdi_apply("docker --undo --force");
+        let edited = self.home.beside(".edited-before-undo");
+        if let Ok(text) = fs::read_to_string(&edited) {
+            self.archive.push(text);
+            fs::remove_file(edited).unwrap();
+        }
+        answer
+    }
+
+    fn is_safe(&self, edit: &str) -> bool {
+        let key = format!("\"{edit}\"");
+        let in_place = fs::read_to_string(self.home.file()).is_ok_and(|text| text.contains(&key));
+        in_place || self.archive.last().is_some_and(|text| text.contains(&key))
+    }
+}
+
+#[test]
+fn an_undo_brings_back_a_file_that_was_deleted_since() {
+    let home = Home::new();
+    home.write(PODMAN);
+    let before = Whole::of(&home.file());
+    assert_eq!(home.run(&changing("podman")).0, 0);
+    fs::remove_file(home.file()).unwrap();
+    assert_eq!(home.run("podman --undo").0, 0);
+    assert_eq!((Whole::of(&home.file()), home.names()), (before, vec!["engine.conf".to_owned()]));
+}
+
 // At once
 
 /// Sixty rounds of four, with a file and without one.
@@ -584,6 +715,18 @@ fn text_that_nests_without_end_is_no_configuration() {
     }
 }
 
+/// Each line of it comes out in another layout, and the shortest difference of two such files takes quadratic time.
+#[test]
+fn a_long_file_in_a_layout_of_its_own_is_compared_in_seconds() {
+    let home = Home::new();
+    let keys: Vec<String> = (0..75_000).map(|index| format!("\"{index}\":  1")).collect();
+    home.write(&format!("{{{}}}", keys.join(",\n")));
+    let mut command = home.command("docker --dry-run");
+    command.stdout(Stdio::null());
+    let (code, _, stderr) = answer(&mut command);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
 // The engine's program
 
 #[test]
@@ -614,6 +757,32 @@ fn root_runs_no_program_that_others_may_change_and_says_that_nobody_was_asked() 
     let expected = format!("warning: dockerd was not asked: {}: user 1000 can change it\n", dockerd.display());
     assert_eq!((code, stderr), (0, expected));
     assert!(!home.0.path().join("ran").exists());
+}
+
+#[test]
+fn a_runtime_that_others_may_change_is_registered_only_if_it_is_named_and_told() {
+    if !is_root() {
+        return println!("skipped: a user acts with their own rights only");
+    }
+    let home = Home::new();
+    let (program, runtime) = (home.0.path().join("program"), home.0.path().join("cdi-runtime"));
+    fs::create_dir(&program).unwrap();
+    let program = program.join("cdi-apply");
+    fs::copy(env!("CARGO_BIN_EXE_cdi-apply"), &program).unwrap();
+    home.engine("cdi-runtime", "");
+    chown(&runtime, Some(1000), None).unwrap();
+    let why = format!("{}", runtime.display());
+    let run = |words: &str| {
+        let mut command = Command::new(&program);
+        command.arg("configure").args(words.split(' ')).arg("--config").arg(home.file()).env("PATH", home.path());
+        answer(&mut command)
+    };
+    let (code, _, stderr) = run("podman --runtime");
+    // One that is installed on this machine is another's.
+    let is_other = code == 0 && !home.text().contains(&why);
+    assert!(is_other || code == 1 && stderr.contains("user 1000 can change it"), "{stderr}");
+    let (code, _, stderr) = run(&format!("podman --runtime-path {}", runtime.display()));
+    assert!(code == 0 && stderr == format!("warning: {why}: user 1000 can change it\n"), "{stderr}");
 }
 
 #[test]

@@ -397,3 +397,82 @@ fn create(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
     });
     Ok(File::from(created?))
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "lays out files, and looks at them")]
+mod tests {
+    use std::fs;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// Of an editor that holds no lock, each time as the change is made.
+    #[test]
+    fn whoever_renames_over_the_file_meanwhile_is_never_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mine) = (dir.path().join("file"), dir.path().join("mine"));
+        let (mut made, mut given_up) = (0, 0);
+        for round in 0..3_000 {
+            if round % 2 == 0 {
+                fs::write(&path, "old").unwrap();
+            } else {
+                fs::remove_file(&path).unwrap();
+            }
+            fs::write(&mine, "edited").unwrap();
+            let start = Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    // From at once to a little more than the change takes.
+                    sleep(Duration::from_micros(round % 100));
+                    fs::rename(&mine, &path).unwrap();
+                });
+                start.wait();
+                let file = Replacing::open(&path, 99).unwrap();
+                let before = file.old().map(|old| old.text.clone()).unwrap_or_default();
+                let written = file.write(&[&before[..], b" and ours"].concat(), Flush::Nothing).unwrap();
+                match written.take_place() {
+                    Ok(()) => made += 1,
+                    Err(error) => {
+                        assert!(error.is_changed(), "{error:?}");
+                        given_up += 1;
+                    }
+                }
+            });
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("edited"), "round {round}: {text}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "round {round}");
+        }
+        assert!(made > 0 && given_up > 0, "{made} made, {given_up} given up: the test proves nothing");
+    }
+
+    #[test]
+    fn a_file_that_was_read_in_part_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        let file = Replacing::open(&path, 4).unwrap();
+        assert_eq!(file.old().unwrap().text, b"12345");
+        let error = file.write(b"1", Flush::Name).unwrap_err();
+        assert_eq!((error.operation, error.source.to_string().as_str()), ("write", "it is longer than 4 bytes"));
+    }
+
+    #[test]
+    fn whoever_waits_for_the_lock_has_the_next_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let file = Replacing::open(&path, 999).unwrap();
+                        let before = file.old().map(|old| old.text.clone()).unwrap_or_default();
+                        file.write(&[&before[..], b"x"].concat(), Flush::Nothing).unwrap().take_place().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read(&path).unwrap().len(), 200);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
