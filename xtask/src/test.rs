@@ -2,10 +2,14 @@
 
 use std::time::Instant;
 
+use crate::e2e::place;
 use crate::{browser, build, e2e, loaders, shipped, tidy};
 
 /// Licences, bans and sources of all crates; installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";
+
+/// What tests ask for a second opinion; without it they look for themselves.
+const PROGRAMS: [(&str, &[&str]); 1] = [("systemd-analyze", &["systemd"])];
 
 /// Runs every check; the first failure ends it.
 pub fn run() -> anyhow::Result<()> {
@@ -20,6 +24,9 @@ pub fn run() -> anyhow::Result<()> {
             ["clippy", "--quiet", "--package", "cdi-gen", "--package", "cdi-apply", "--no-default-features"];
         build::run(build::cargo().args(libraries).args(["--", "--deny", "warnings"]))
     })?;
+    if place::is_root()? {
+        step("programs that tests ask", || place::install_programs(&PROGRAMS))?;
+    }
     step("tests", || build::run(build::cargo().args(["test", "--workspace", "--all-features", "--locked"])))?;
     step("documentation", || {
         let mut doc = build::cargo();

@@ -7,10 +7,16 @@ old=550.163.01 new=580.159.04
 quietly dpkg -i /fx/cdi-tools.deb
 systemd-analyze verify /usr/lib/systemd/system/cdi-gen-* 2>&1 || fail "the units"
 for unit in cdi-gen-refresh.path cdi-gen-homes.path; do systemctl is-active --quiet $unit || fail "$unit is not active"; done
+for unit in refresh changed; do
+    systemd-analyze security --no-pager --threshold=15 cdi-gen-$unit.service > /tmp/log || fail "$(tail -1 /tmp/log)"
+    tail -1 /tmp/log
+done
 systemctl start cdi-gen-refresh.service || fail "no driver is a failure"
 echo "no driver: $(systemctl show -P Result cdi-gen-refresh.service)"
 sleep 1
+mkdir -m 755 /tmp/nvidia-mps
 kernel $old; touch /run/beside; libraries $old; within 2 $old "a driver"
+grep -q /tmp/nvidia-mps $spec || fail "the service does not see the directory of MPS"
 modes="$(stat -c %a:%u:%g /run/cdi $spec | tr '\n' ' ')"
 [ "$modes" = "755:0:0 644:0:0 " ] || fail "modes: $modes"
 kernel $new; libraries $new; within 2 $new "another version"
