@@ -104,10 +104,13 @@ fn in_directories(unmade: Vec<(&str, io::Error)>) -> Vec<Trouble> {
     told.into_iter().map(tell).collect()
 }
 
-/// That the budget is at its end is told once.
+/// That the budget is at its end is told once; and of the list of GPUs always, without which no container may start.
 fn once(mut troubles: Vec<Trouble>) -> Vec<Trouble> {
     let mut is_told = false;
-    troubles.retain(|trouble| !budget::is_spent(&trouble.error) || !std::mem::replace(&mut is_told, true));
+    troubles.retain(|trouble| {
+        let is_spent = budget::is_spent(&trouble.error) && trouble.path != gpu_list::LIST;
+        !is_spent || !std::mem::replace(&mut is_told, true)
+    });
     troubles
 }
 
@@ -116,4 +119,30 @@ pub fn mount_points(mountinfo: &str, root: &str) -> Vec<String> {
     mountinfo::mount_points(mountinfo)
         .filter_map(|point| point.strip_prefix(root).filter(|path| path.starts_with('/')).map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_one_cause_is_told_once() {
+        let spent = |path: &str| {
+            let error = budget::Budget::new(budget::Amounts::default()).draw(budget::Cost::Calls, 1).unwrap_err();
+            Trouble { path: path.to_owned(), error }
+        };
+        let other = Trouble { path: "/b".to_owned(), error: io::ErrorKind::NotFound.into() };
+        let told = once(vec![spent("/a"), other, spent("/c"), spent(gpu_list::LIST)]);
+        let paths: Vec<&str> = told.iter().map(|trouble| trouble.path.as_str()).collect();
+        assert_eq!(paths, ["/a", "/b", gpu_list::LIST]);
+        let unmade =
+            ["/lib/a", "/lib/b", "/other/c", "/lib/d"].map(|link| (link, io::ErrorKind::CrossesDevices.into()));
+        let told = in_directories(unmade.into());
+        let lines: Vec<String> = told.iter().map(|trouble| format!("{}: {}", trouble.path, trouble.error)).collect();
+        let cause = "cross-device link or rename";
+        assert_eq!(
+            lines,
+            [format!("/lib: 2 links are not made: {cause}"), format!("/other/c: {cause}"), format!("/lib/d: {cause}")]
+        );
+    }
 }

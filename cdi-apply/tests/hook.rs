@@ -623,6 +623,36 @@ fn a_library_that_lies_about_its_name_makes_no_entry_that_leads_elsewhere() {
     assert_eq!(image.cached(), [pair("libevil.so.1", "/drv/libevil.so.1")]);
 }
 
+/// What a driver's file, or one beside it, must not be asked for.
+#[test]
+fn a_library_takes_no_name_of_another_one() {
+    let image = Image::new();
+    for (file, soname) in [
+        ("libnvidia-ev4.so.580.159.04", "libm.so.6"),
+        ("libcuda.so.580.159.04", "libcuda.so.1"),
+        ("libGLX_nvidia.so.580.159.04", "libGLX_nvidia.so.0"),
+        ("libnvidia-nvvm.so.4.0.0", "libnvidia-nvvm.so.4"),
+        ("libnvidia-glcore.so.580.159.04", "libnvidia-glcore.so.580.159.04"),
+        ("libc-2.31.so", "libc.so.6"),
+    ] {
+        image.library(&format!("drv/{file}"), soname);
+    }
+    image.link("libnvidia-ev4.so.580.159.04", "drv/libpthread.so.0");
+    assert_eq!(image.run(&[link("libGLX_nvidia.so.580.159.04", "/drv/libGLX_indirect.so.0"), dir("/drv")]), [""; 0]);
+    let at = |name: &str, file: &str| pair(name, &format!("/drv/{file}"));
+    let expected = [
+        // A link of the image's is what the image calls it.
+        at("libpthread.so.0", "libpthread.so.0"),
+        at("libnvidia-nvvm.so.4", "libnvidia-nvvm.so.4.0.0"),
+        at("libnvidia-glcore.so.580.159.04", "libnvidia-glcore.so.580.159.04"),
+        at("libnvidia-ev4.so.580.159.04", "libnvidia-ev4.so.580.159.04"),
+        at("libcuda.so.1", "libcuda.so.580.159.04"),
+        at("libc-2.31.so", "libc-2.31.so"),
+        at("libGLX_indirect.so.0", "libGLX_indirect.so.0"),
+    ];
+    assert_eq!(image.cached(), expected);
+}
+
 #[test]
 fn musl_has_a_list_of_directories() {
     let image = Image::new();
@@ -696,6 +726,32 @@ fn the_program_finds_the_root_by_the_state() {
     assert_eq!(made(&ours, &format!(r#"{{"bundle": "{bundle}", "root": "{bundle}/rootfs"}}"#)), "a.so.1");
     let peers = ["create-symlinks", "--link", "b.so.1::/usr/lib/a.so"];
     assert_eq!(made(&peers, &format!(r#"{{"bundle": "{bundle}", "root": "rootfs"}}"#)), "b.so.1");
+}
+
+/// By whatever path, and by another mount of it.
+#[test]
+fn the_hosts_root_is_no_containers() {
+    let image = Image::new();
+    let bundle = image.host("").display().to_string();
+    let made = image.host("made").display().to_string();
+    for root in ["/", "/..", "/.", "//", "/proc/self/root", "/proc/self/root/", "../../../../../..", "/proc/1/root"] {
+        fs::write(image.host("config.json"), format!(r#"{{"root": {{"path": "{root}"}}}}"#)).unwrap();
+        for state in [format!(r#"{{"bundle": "{bundle}"}}"#), format!(r#"{{"bundle": "{bundle}", "root": "{root}"}}"#)]
+        {
+            let (code, stderr) = hook(&image, &["create-container", "--symlink", "x", &made], &state);
+            assert_eq!(code, 2, "{root}: {stderr}");
+            assert!(fs::symlink_metadata(&made).is_err(), "{root}");
+        }
+    }
+    // Whoever looks like runc does, in another mount of it.
+    let program = env!("CARGO_BIN_EXE_cdi-hook");
+    let in_host = format!(
+        "printf 'runc:[2:INIT]' > /proc/self/comm; touch x; mount --bind config.json x; mkdir host; mount --rbind / host; \
+         cp config.json saved; printf '{{}}' > config.json; \
+         (cd host; {program} create-container --symlink x {made} < {bundle}/state && exit 9 || true); cp saved config.json"
+    );
+    let Some((stdout, _)) = in_own_mounts(&image, &in_host, "", "ls made 2>/dev/null || echo none") else { return };
+    assert_eq!(stdout, "none\n");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Amounts {
     pub memory: u64,
     /// Of [`Cost::Steps`].
     pub steps: u64,
+    /// Of the processor's time, in microseconds.
+    pub micros: u64,
 }
 
 /// A whole run.
@@ -55,15 +57,17 @@ pub const RUN: Amounts = Amounts {
     // Names, and the entries made of them: 20,000 libraries take 5 MiB.
     memory: 24 << 20,
     steps: 8 << 20,
+    micros: 600_000,
 };
 /// The part of it that the loader's configuration may take, so that one which never ends leaves enough for the driver's
 /// libraries: images have up to a hundred small files in one directory.
 pub const CONFIGURATION: Amounts =
-    Amounts { calls: 4_000, entries: 120_000, bytes: 4 << 20, memory: 8 << 20, steps: 4 << 20 };
+    Amounts { calls: 4_000, entries: 120_000, bytes: 4 << 20, memory: 8 << 20, steps: 4 << 20, micros: 150_000 };
+/// The part for the libraries, so that those which were found come into the cache.
+pub const LIBRARIES: Amounts =
+    Amounts { calls: 200_000, entries: 200_000, bytes: 120 << 20, memory: 16 << 20, steps: 0, micros: 300_000 };
 /// The part for the notes of one library: the real ones have some hundred bytes.
-pub const NOTES: Amounts = Amounts { calls: 200, entries: 0, bytes: 512 << 10, memory: 0, steps: 0 };
-/// Time of the processor for all of it.
-const TIME: Duration = Duration::from_millis(600);
+pub const NOTES: Amounts = Amounts { calls: 200, bytes: 512 << 10, micros: 50_000, entries: 0, memory: 0, steps: 0 };
 /// How many draws go by between two looks at the clock, which is a system call.
 const LOOK_EVERY: u64 = 64;
 
@@ -73,8 +77,7 @@ pub struct Budget {
     used: Cell<Amounts>,
     most: Cell<Amounts>,
     draws: Cell<u64>,
-    end: Duration,
-    late: Cell<bool>,
+    start: Duration,
 }
 
 /// More was asked for than there is.
@@ -92,13 +95,7 @@ impl Default for Budget {
 impl Budget {
     /// One with so much in it.
     pub fn new(most: Amounts) -> Self {
-        Self {
-            used: Cell::default(),
-            most: Cell::new(most),
-            draws: Cell::default(),
-            end: now() + TIME,
-            late: Cell::default(),
-        }
+        Self { used: Cell::default(), most: Cell::new(most), draws: Cell::default(), start: now() }
     }
 
     /// What was used until now.
@@ -125,10 +122,11 @@ impl Budget {
 
     fn is_late(&self) -> bool {
         self.draws.set(self.draws.get() + 1);
-        if self.draws.get().is_multiple_of(LOOK_EVERY) && now() > self.end {
-            self.late.set(true);
+        if self.draws.get().is_multiple_of(LOOK_EVERY) {
+            let micros = u64::try_from(now().saturating_sub(self.start).as_micros()).unwrap_or(u64::MAX);
+            self.used.set(Amounts { micros, ..self.used.get() });
         }
-        self.late.get()
+        self.used.get().micros > self.most.get().micros
     }
 
     /// Does some work that may take a part of what is left.
@@ -184,6 +182,7 @@ impl Amounts {
             bytes: with(self.bytes, other.bytes),
             memory: with(self.memory, other.memory),
             steps: with(self.steps, other.steps),
+            micros: with(self.micros, other.micros),
         }
     }
 }
@@ -196,4 +195,39 @@ fn now() -> Duration {
     // SAFETY: the kernel writes the time, which lives until the call is done.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_takes_no_more_than_itself_and_than_what_is_left() {
+        let budget = Budget::new(Amounts { calls: 10, micros: u64::MAX, ..Amounts::default() });
+        let part = Amounts { calls: 4, micros: u64::MAX, ..Amounts::default() };
+        let drawn = |times: usize| (0..times).take_while(|_| budget.draw(Cost::Calls, 1).is_ok()).count();
+        assert_eq!(budget.part(part, || drawn(9)), 4);
+        assert_eq!(budget.part(part, || (drawn(1), budget.part(part, || drawn(9)), drawn(9))), (1, 3, 0));
+        assert_eq!(drawn(9), 2);
+        assert_eq!(budget.part(part, || drawn(9)), 0);
+        assert!(is_spent(&budget.draw(Cost::Calls, 1).unwrap_err()));
+        assert!(!is_spent(&io::ErrorKind::NotFound.into()));
+    }
+
+    #[test]
+    fn who_asks_too_much_has_nothing_left() {
+        let budget = Budget::new(Amounts { bytes: 10, micros: u64::MAX, ..Amounts::default() });
+        assert!(budget.draw(Cost::Bytes, usize::MAX).is_err());
+        assert!(budget.draw(Cost::Bytes, 1).is_err());
+        assert_eq!(budget.used().bytes, 10);
+    }
+
+    #[test]
+    fn time_ends_too() {
+        let budget = Budget::new(Amounts { calls: u64::MAX, micros: 1000, ..Amounts::default() });
+        let start = std::time::Instant::now();
+        while let Ok(()) = budget.draw(Cost::Calls, 1) {
+            assert!(start.elapsed() < Duration::from_secs(60));
+        }
+    }
 }

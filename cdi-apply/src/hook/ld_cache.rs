@@ -70,6 +70,10 @@ impl Entry<'_> {
         self.hwcap & IN_HWCAPS != 0
     }
 
+    fn text_size(&self) -> usize {
+        self.name.len() + self.path.len()
+    }
+
     /// The directory that its file is in.
     pub fn dir(&self) -> &[u8] {
         let end = self.path.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
@@ -234,7 +238,9 @@ impl<'c> Cache<'c> {
             file.resize(extensions_at, 0);
             self.write_extensions(hwcaps?.as_flattened(), &mut file)?;
         }
-        Some(file).filter(|file| file.len() <= MAX_BYTES && self.entries.len() <= MAX_ENTRIES)
+        let text: usize = self.entries.iter().map(Entry::text_size).sum();
+        let can_be_read = file.len() <= MAX_BYTES && self.entries.len() <= MAX_ENTRIES && text <= MAX_STRINGS;
+        can_be_read.then_some(file)
     }
 
     fn write_extensions(&self, hwcaps: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
@@ -352,7 +358,7 @@ fn within_limits<'c>(
     let mut kept = Vec::with_capacity(count);
     for entry in entries {
         let entry = entry?;
-        left = left.checked_sub(entry.name.len() + entry.path.len()).ok_or(CacheError::TooLong)?;
+        left = left.checked_sub(entry.text_size()).ok_or(CacheError::TooLong)?;
         kept.push(entry);
     }
     Ok(kept)

@@ -12,6 +12,7 @@ use std::io;
 use cdi_gen::facts::elf::ReadAt;
 use rustix::fs::RawMode;
 
+use super::budget;
 use super::configuration;
 use super::ld_cache::{self, Added, Cache, CacheError, Insertion};
 use super::libraries::Libraries;
@@ -27,6 +28,9 @@ const INCLUDE_ALL: &str = "include /etc/ld.so.conf.d/*.conf\n";
 const MAX_BYTES: usize = 64 << 10;
 /// Caches that are read whole, in one call; others in parts.
 const SHORT: usize = 128 << 10;
+/// Entries that are put into a cache as it stands, each with some look-ups in it; more are sorted in. A driver has some
+/// hundred names.
+const MAX_INSERTED: usize = 1000;
 const FILE_MODE: RawMode = 0o644;
 /// What is mounted over a file is read-only.
 const COVER_MODE: RawMode = 0o444;
@@ -73,7 +77,7 @@ pub fn add(root: &Root, libraries: Libraries<'_>, mount_points: impl FnOnce() ->
         Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::CrossesDevices) => {}
         written => written.unwrap_or_else(|error| tell(DROP_IN.as_str(), error)),
     }
-    let added = libraries.entries(root, &known, &mut tell);
+    let added = root.budget().part(budget::LIBRARIES, || libraries.entries(root, &known, &mut tell));
     let is_ours = |dir: &&String| !known.contains(dir.as_str());
     let gone = before.iter().filter(is_ours).map(String::as_bytes).collect();
     let updated = update_cache(root, added, gone, &unknown);
@@ -182,7 +186,7 @@ fn lost(root: &Root) -> io::Result<()> {
 fn update_cache<'d>(root: &Root, added: Added<'_>, mut gone: Vec<&'d [u8]>, ours: &[&'d String]) -> io::Result<()> {
     let held = Held::find(root)?;
     // A root that has not seen us has nothing in our directories.
-    let is_new = gone.is_empty();
+    let is_new = gone.is_empty() && added.first.len() + added.last.len() <= MAX_INSERTED;
     if let Some(file) = held.file.as_ref().filter(|_| is_new && held.size > SHORT)
         && held.insert(file, held.size, &added)?
     {

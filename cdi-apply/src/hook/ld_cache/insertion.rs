@@ -12,8 +12,8 @@ use cdi_gen::facts::elf::ReadAt;
 
 use super::{
     Added, CacheError, ENDIAN, ENDIAN_AT, EXTENSION, EXTENSIONS_AT, EXTENSIONS_MAGIC, Entry, HWCAPS_TAG, MAX_BYTES,
-    MAX_ENTRIES, MAX_EXTENSIONS, MAX_EXTENSIONS_SIZE, MAX_NAME, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, PATH_AT,
-    STRINGS_SIZE_AT, Strings, by_name, entry_of, number, order, string, word,
+    MAX_ENTRIES, MAX_EXTENSIONS, MAX_EXTENSIONS_SIZE, MAX_NAME, MAX_STRINGS, NAME_AT, NEW_ENTRY, NEW_HEADER, NEW_MAGIC,
+    PATH_AT, STRINGS_SIZE_AT, Strings, by_name, entry_of, number, order, string, word,
 };
 
 /// Entries that are copied at once, and bytes of strings.
@@ -61,7 +61,7 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
         let strings_size = file.strings.len() + strings.bytes.len();
         let mut this = Self { file, entries, header, moving, tail: strings.bytes };
         let count = this.file.count + this.entries.len();
-        if count > MAX_ENTRIES || this.strings_end() > MAX_BYTES {
+        if count > MAX_ENTRIES || this.file.strings.len() + this.tail.len() > MAX_STRINGS {
             return Err(unfit());
         }
         this.set(NEW_MAGIC.len(), count)?;
@@ -74,11 +74,6 @@ impl<'f, F: ReadAt + ?Sized> Insertion<'f, F> {
             this.set(EXTENSIONS_AT, moved_to)?;
         }
         Ok(this)
-    }
-
-    /// Where the strings of the new file end.
-    fn strings_end(&self) -> usize {
-        self.file.strings.end + self.entries.len() * NEW_ENTRY + self.tail.len()
     }
 
     /// Whether the file has all that is to be in it.
