@@ -157,6 +157,8 @@ fn the_report_tells_what_images_may_require() {
     let dir = tempfile::tempdir().unwrap();
     let report = ask(dir.path(), "").unwrap();
     assert_eq!(report.cuda, Some([13, 0]));
+    let user = rustix::process::geteuid().as_raw();
+    assert!(report.user == user || user == 0 && report.user == 65534);
     let told: Vec<_> = report.gpus.iter().map(|gpu| (gpu.arch, gpu.brand.as_deref())).collect();
     assert_eq!(told, [(Some([9, 0]), Some("tesla")); 2]);
 }

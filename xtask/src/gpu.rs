@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use crate::bench::hook::{add_libraries, change, in_memory, restore};
 use crate::build;
@@ -98,6 +99,22 @@ fn generate(host: &Host, cdi_gen: &Path) -> anyhow::Result<()> {
     let same = fs::read(&asked).context("cannot read the spec")? == fs::read(SPEC).context("cannot read the spec")?;
     ensure!(same, "NVML and the kernel tell different GPUs: compare {} with {SPEC}", asked.display());
     println!("NVML tells the same as the kernel");
+    nvml_answers(cdi_gen)
+}
+
+/// The driver's own library, in the sealed process: it answers, and as which user it does is told.
+fn nvml_answers(cdi_gen: &Path) -> anyhow::Result<()> {
+    let libraries = build::output(Command::new("ldconfig").arg("-p"))?;
+    let known =
+        libraries.lines().filter_map(|line| line.trim().strip_prefix("libnvidia-ml.so.1 ")?.split("=> ").nth(1));
+    let mut places = known.map(PathBuf::from).chain(["/usr/local/nvidia/lib64/libnvidia-ml.so.1".into()]);
+    let library = places.find(|path| path.is_file()).context("no libnvidia-ml.so.1")?;
+    let report = build::output(Command::new(cdi_gen).arg("nvml-report").arg(&library).env_clear())?;
+    let report: Value = serde_json::from_str(&report).context("the report is no JSON")?;
+    let gpus = report.pointer("/Ok/gpus").and_then(Value::as_array).map_or(0, Vec::len);
+    ensure!(gpus > 0, "the sealed process has no answer: {report}");
+    let user = report.pointer("/Ok/user").and_then(Value::as_u64).unwrap_or_default();
+    println!("NVML answers about {gpus} GPUs in the sealed process, as user {user}");
     Ok(())
 }
 

@@ -13,6 +13,8 @@ const NUMBER: &str = "$serde_json::private::Number";
 
 /// What a value takes beside its own text: itself, its allocation, and the list that holds it, which grows by doubling.
 const PER_VALUE: usize = 2 * size_of::<Value>();
+/// What a list takes with its first item: it makes room for four.
+const PER_LIST: usize = 3 * size_of::<Value>();
 /// What an object takes with its first members, for four of which it makes room, and what each more takes: the key, a
 /// hash and two indices; it grows by doubling.
 const PER_OBJECT: usize = 5 * (size_of::<Value>() + size_of::<String>() + 24);
@@ -98,6 +100,9 @@ impl<'de> Visitor<'de> for Unique<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
+            if list.is_empty() {
+                self.take::<A::Error>(PER_LIST)?;
+            }
             list.push(item);
         }
         Ok(list.into())

@@ -26,7 +26,8 @@ pub fn report(library: &Utf8Path, keep_capabilities: bool) -> Result<NvmlReport,
     let count = nvml.device_count().map_err(|error| error.to_string())?;
     let cuda = nvml.sys_cuda_driver_version().ok();
     let cuda = cuda.map(|version| [cuda_driver_version_major(version), cuda_driver_version_minor(version)]);
-    let mut report = NvmlReport { cuda: cuda.and_then(numbers), ..NvmlReport::default() };
+    let user = rustix::process::geteuid().as_raw();
+    let mut report = NvmlReport { cuda: cuda.and_then(numbers), user, ..NvmlReport::default() };
     for index in 0..count {
         match nvml.device_by_index(index).and_then(|device| gpu(index, &device)) {
             Ok(gpu) => report.gpus.push(gpu),

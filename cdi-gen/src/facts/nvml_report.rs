@@ -41,6 +41,9 @@ pub struct NvmlReport {
     pub gpus: Vec<NvmlGpu>,
     /// What NVML refused, GPU by GPU.
     pub errors: Vec<String>,
+    /// The user that the library ran as.
+    #[serde(default)]
+    pub user: u32,
 }
 
 /// One GPU of NVML's.
@@ -169,7 +172,7 @@ mod tests {
         };
         let ids = ["00000000:0B:00.0", "../../etc", "", ":::", "0:0:0.0.0", "0000:01:00"];
         let gpus = ids.map(gpu).into_iter().chain(vec![gpu("0:0:0.0"); 1000]).collect();
-        let report = NvmlReport { gpus, errors: vec!["x".repeat(1000)], cuda: None }.checked();
+        let report = NvmlReport { gpus, errors: vec!["x".repeat(1000)], ..NvmlReport::default() }.checked();
         assert_eq!((report.gpus.len(), report.gpus[0].bus_id.as_str()), (MOST_GPUS, "00000000:0B:00.0"));
         assert_eq!(report.gpus[1].bus_id, "0:0:0.0");
         assert!(report.gpus.iter().all(|gpu| gpu.uuid.is_none() && gpu.model.as_ref().unwrap().len() == 96));
