@@ -26,7 +26,7 @@ use crate::elf::{Class, Machine, shared_object};
 
 pub use namespace::{Inside, as_root};
 pub use program::{Ended, Openat2, Program};
-pub use snapshot::{Item, Kind, Snapshot};
+pub use snapshot::{Item, Kind, Snapshot, holds};
 
 /// A container that is to be created.
 #[derive(Debug)]

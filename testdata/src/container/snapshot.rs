@@ -89,7 +89,7 @@ impl Snapshot {
 
     /// Which paths hold some bytes: in a file, a link's text or a name.
     pub fn holding(&self, bytes: &[u8]) -> Vec<&Path> {
-        let holds = |text: &[u8]| text.windows(bytes.len()).any(|part| part == bytes);
+        let holds = |text: &[u8]| holds(text, bytes);
         let found = self.items.iter().filter(|(path, item)| {
             let in_name = path.file_name().is_some_and(|name| holds(name.as_bytes()));
             in_name
@@ -111,6 +111,21 @@ impl Snapshot {
         });
         told.collect()
     }
+}
+
+/// Whether a part is among some bytes.
+pub fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    let Some(first) = part.first() else { return true };
+    let mut rest = bytes;
+    // By its first byte, which is rare: fuzzers watch each comparison.
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        let found = rest.get(at..).unwrap_or_default();
+        if found.starts_with(part) {
+            return true;
+        }
+        rest = found.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
