@@ -20,6 +20,7 @@
 //! system's own user (a daemon) has below `/run` counts as root's there.
 #![expect(clippy::disallowed_methods, reason = "looks at owners and modes")]
 
+use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -82,7 +83,8 @@ pub fn why_untrusted(trust: Trust, opened: BorrowedFd<'_>, path: Option<&Path>) 
         }
         Err(error) => Some(unknown(error)),
     };
-    own.map(|who| can_change_it(&who)).or_else(|| on_the_way(judge.walk(path?), path?))
+    own.map(|who| can_change_it(&who))
+        .or_else(|| on_the_way(judge.walk(path?).as_deref().map_err(|error| *error), path?))
 }
 
 /// Where an open file lies, all links followed (proc_pid_fd(5)).
@@ -105,7 +107,7 @@ pub struct Judge {
     /// By their path in the tree.
     directories: RefCell<HashMap<PathBuf, Rc<Step>>>,
     /// Ways to directories, by the path that was asked for: many files lie in few of them.
-    ways: RefCell<HashMap<PathBuf, Result<Way, Errno>>>,
+    ways: RefCell<HashMap<PathBuf, Result<Rc<Known>, Errno>>>,
     accounts: OnceCell<Accounts>,
 }
 
@@ -146,6 +148,17 @@ impl Step {
 
 type Way = Vec<Rc<Step>>;
 
+/// The last step of a way, and the way to the directory that it is in.
+type Last = (Rc<Known>, Rc<Step>);
+
+/// The way to a directory in which several things are looked at.
+#[derive(Debug)]
+struct Known {
+    way: Way,
+    /// Who but root may put other things in the place of those that are root's in it, or of what is on the way.
+    who: Option<String>,
+}
+
 impl Judge {
     /// For the paths of this machine.
     pub fn of_system() -> Self {
@@ -182,10 +195,13 @@ impl Judge {
     /// # Errors
     /// Nothing is there.
     pub fn look_at(&self, path: &Path) -> io::Result<(FileType, Option<String>)> {
-        let way = self.walk(path)?;
+        let own = |step: &Step| step.changed_by().map(|who| can_change_it(&who));
+        if let Some((way, step)) = self.step_in_directory(path)? {
+            return Ok((step.kind, own(&step).or_else(|| way.who.clone())));
+        }
+        let way = self.walk_whole(path)?;
         let Some(last) = way.last() else { return Err(Errno::NOENT.into()) };
-        let own = last.changed_by().map(|who| can_change_it(&who));
-        Ok((last.kind, own.or_else(|| on_the_way(Ok(way), path))))
+        Ok((last.kind, own(last).or_else(|| on_the_way(Ok(&way), path))))
     }
 
     /// The same for what a daemon makes in a directory of its own, both of which may belong to its user: that of one of
@@ -195,13 +211,13 @@ impl Judge {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return self.who_may_change(path) };
         let way = match self.walk(dir) {
             Ok(way) => way,
-            error => return on_the_way(error, dir),
+            Err(error) => return on_the_way(Err(error), dir),
         };
         let users: Vec<u32> = daemons.iter().filter_map(|name| self.user_id(name)).collect();
         let owner = |step: &Step| step.owner.clone().filter(|_| !users.contains(&step.uid));
         let dir = &Rc::clone(way.last()?);
         let of_dir = || Some(can_change(&owner(dir).or_else(|| dir.writers.clone())?, &dir.at));
-        on_the_way(Ok(way), path).or_else(of_dir).or_else(|| match self.step(&dir.at.join(name), Some(dir)) {
+        on_the_way(Ok(&way), path).or_else(of_dir).or_else(|| match self.step(&dir.at.join(name), Some(dir)) {
             Ok(step) if step.kind.is_symlink() => Some("it is a symbolic link, which no daemon makes".to_owned()),
             // What is mounted there, as into a container, is root's word.
             Ok(step) if step.device != dir.device => None,
@@ -238,22 +254,32 @@ impl Judge {
 
     /// The way to a path, by that to the directory that it names.
     fn walk(&self, path: &Path) -> Result<Way, Errno> {
-        let (Some(dir), Some(name)) = (path.parent().filter(|dir| dir.is_absolute()), path.file_name()) else {
-            return self.walk_whole(path);
-        };
-        let known = self.ways.borrow().get(dir).cloned();
-        let mut way = known.unwrap_or_else(|| {
-            let way = self.walk_whole(dir);
-            self.ways.borrow_mut().insert(dir.to_owned(), way.clone());
-            way
-        })?;
-        let last = way.last().map(Rc::clone).ok_or(Errno::NOENT)?;
-        let step = self.step(&last.at.join(name), Some(&last))?;
-        if step.kind.is_symlink() {
-            return self.walk_whole(path);
+        match self.step_in_directory(path)? {
+            Some((known, step)) => Ok(known.way.iter().cloned().chain([step]).collect()),
+            None => self.walk_whole(path),
         }
-        way.push(step);
-        Ok(way)
+    }
+
+    /// The last step to a path, if that is no link, and the way to the directory that it names.
+    fn step_in_directory(&self, path: &Path) -> Result<Option<Last>, Errno> {
+        let dir = path.parent().filter(|dir| dir.is_absolute());
+        let (Some(dir), Some(name)) = (dir, path.file_name()) else { return Ok(None) };
+        let known = self.known(dir)?;
+        let last = known.way.last().ok_or(Errno::NOENT)?;
+        let step = self.step(&last.at.join(name), Some(last))?;
+        Ok((!step.kind.is_symlink()).then_some((known, step)))
+    }
+
+    fn known(&self, dir: &Path) -> Result<Rc<Known>, Errno> {
+        if let Some(known) = self.ways.borrow().get(dir) {
+            return known.clone();
+        }
+        let known = self.walk_whole(dir).map(|way| {
+            let who = way.iter().find_map(|step| Some(can_change(&step.entries_changed_by()?, &step.at)));
+            Rc::new(Known { way, who })
+        });
+        self.ways.borrow_mut().insert(dir.to_owned(), known.clone());
+        known
     }
 
     /// Goes the way that the kernel goes, link by link; links lead to paths of the tree.
@@ -273,7 +299,7 @@ impl Judge {
             let step = self.step(&next, way.last().map(Rc::as_ref))?;
             if step.kind.is_symlink() {
                 links += 1;
-                let target = rustix::fs::readlink(self.on_disk(&next), Vec::new())?.into_bytes();
+                let target = rustix::fs::readlink(self.on_disk(&next).as_ref(), Vec::new())?.into_bytes();
                 let target = PathBuf::from(OsString::from_vec(target));
                 at = if target.is_absolute() { "/".into() } else { at };
                 ahead.extend(names(&target));
@@ -291,8 +317,8 @@ impl Judge {
     }
 
     /// Where a path of the tree is on this machine.
-    fn on_disk(&self, at: &Path) -> PathBuf {
-        self.root.join(at.strip_prefix("/").unwrap_or(at))
+    fn on_disk<'p>(&self, at: &'p Path) -> Cow<'p, Path> {
+        if self.root == Path::new("/") { at.into() } else { self.root.join(at.strip_prefix("/").unwrap_or(at)).into() }
     }
 
     /// What stands at a path, whose parents are directories.
@@ -302,12 +328,12 @@ impl Judge {
         }
         let on_disk = self.on_disk(at);
         let stat = if at.parent().is_none() {
-            rustix::fs::stat(&on_disk)?
+            rustix::fs::stat(on_disk.as_ref())?
         } else {
-            rustix::fs::statat(CWD, &on_disk, AtFlags::SYMLINK_NOFOLLOW)?
+            rustix::fs::statat(CWD, on_disk.as_ref(), AtFlags::SYMLINK_NOFOLLOW)?
         };
         let is_shared = parent.is_some_and(|parent| parent.mode & OTHERS_WRITE != 0);
-        let list = |bytes: &mut [u8]| rustix::fs::lgetxattr(&on_disk, acl::ACCESS, bytes);
+        let list = |bytes: &mut [u8]| rustix::fs::lgetxattr(on_disk.as_ref(), acl::ACCESS, bytes);
         let mut step = Step { at: at.to_owned(), ..self.look(&|| Some(at.to_owned()), &stat, is_shared, list) };
         if parent.is_some_and(|parent| parent.device != step.device) {
             step.owner = step.owner.or_else(|| serving_user(&on_disk, step.device));
@@ -396,10 +422,10 @@ impl Judge {
 }
 
 /// Whoever may write a directory on the way, or a link, may make the path lead to another file.
-fn on_the_way(way: Result<Way, Errno>, path: &Path) -> Option<String> {
+fn on_the_way(way: Result<&[Rc<Step>], Errno>, path: &Path) -> Option<String> {
     match way {
         Ok(way) => {
-            let before = way.split_last().map_or(way.as_slice(), |(_, before)| before);
+            let before = way.split_last().map_or(way, |(_, before)| before);
             before.iter().find_map(|step| Some(can_change(&step.entries_changed_by()?, &step.at)))
         }
         Err(error) => Some(can_change(&unknown(error), path)),
