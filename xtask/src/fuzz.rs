@@ -13,7 +13,7 @@ use crate::build;
 
 const CARGO_FUZZ: &str = "0.13.2";
 /// Each target, with the directory of the test data that seeds it beside its own seeds.
-const TARGETS: [(&str, Option<&str>); 12] = [
+const TARGETS: [(&str, Option<&str>); 13] = [
     ("spec_text", Some("testdata/specs")),
     ("config_json", Some("testdata/bundles")),
     ("names", None),

@@ -72,7 +72,6 @@ const ALLOWED: &[(c_long, Only)] = &[
     (libc::SYS_getcwd, Any),           // where runc starts hooks
     (libc::SYS_umask, Any),
     (libc::SYS_clock_gettime, Any),    // the budget's time
-    (libc::SYS_prctl, Values(0, &[GET_AUXV])), // where the kernel has put its code for that (rustix)
     (libc::SYS_exit_group, Any),
     (libc::SYS_exit, Any),
     (libc::SYS_restart_syscall, Any),  // the kernel's own, after a signal
@@ -143,7 +142,6 @@ const DEADLY: &[c_long] = &[
     libc::SYS_mknod,
 ];
 /// Not in each list of the crate libc.
-const GET_AUXV: u32 = 0x4155_5856;
 const RENAMEAT: c_long = if cfg!(target_arch = "aarch64") { 38 } else { 264 };
 const KEXEC_FILE_LOAD: c_long = if cfg!(target_arch = "aarch64") { 294 } else { 320 };
 /// From here on all machines number calls alike (Linux 5.1), and no C library counts on one.
