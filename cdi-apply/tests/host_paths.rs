@@ -174,7 +174,7 @@ fn a_spec_that_is_named_is_roots_too() {
     };
     let (code, problem) = resolve(&[]);
     assert!(
-        code == Some(1) && problem.contains("cannot rely on cdi/vendor.json: user 1234 can change it"),
+        code == Some(1) && problem.contains("the spec cdi/vendor.json is not used: user 1234 can change it"),
         "{problem}"
     );
     assert_eq!(resolve(&["--insecure-spec-dirs"]).0, Some(0));
