@@ -187,22 +187,22 @@ impl Draft {
     fn put(&self, mode: RawMode) -> io::Result<()> {
         let standing = self.place.stat().ok();
         let file = standing.as_ref().filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
-        let mode = file.map_or(Ok(mode), |stat| self.take_owner(stat, mode))?;
+        if let Some(stat) = file {
+            self.take_owner(stat)?;
+        }
+        let mode = file.map_or(mode, |stat| narrowed(mode, stat.st_mode));
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
         Ok(self.place.exchange(&self.beside, standing.as_ref())?)
     }
 
-    /// Gives the file the owner of another, and tells the mode for it.
-    fn take_owner(&self, held: &Stat, mode: RawMode) -> io::Result<RawMode> {
-        let mode = narrowed(mode, held.st_mode);
+    /// Gives the file the owner of another. Where that is refused it stays root's: its permissions are such that nobody can
+    /// do more with it then.
+    fn take_owner(&self, held: &Stat) -> io::Result<()> {
         let own = rustix::fs::fstat(&self.file)?;
-        if (own.st_uid, own.st_gid) == (held.st_uid, held.st_gid) {
-            return Ok(mode);
+        if (own.st_uid, own.st_gid) != (held.st_uid, held.st_gid) {
+            let _ = rustix::fs::fchown(&self.file, Some(Uid::from_raw(held.st_uid)), Some(Gid::from_raw(held.st_gid)));
         }
-        let (uid, gid) = (Uid::from_raw(held.st_uid), Gid::from_raw(held.st_gid));
-        let is_taken = rustix::fs::fchown(&self.file, Some(uid), Some(gid)).is_ok();
-        // A group that is another one than before gets nothing.
-        Ok(if is_taken { mode } else { mode & !0o070 })
+        Ok(())
     }
 }
 
