@@ -57,7 +57,7 @@ const CONFIGURATIONS: [&str; 4] = [
 
 /// Each of them, and one that makes a spec of this machine's driver, which takes long.
 static CONFIGS: LazyLock<(Vec<Config>, Config)> = LazyLock::new(|| {
-    let dir = PathBuf::from(format!("/tmp/cdi-fuzz-runtime-{}", std::process::id()));
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/fuzz-specs"));
     fs::create_dir_all(&dir).expect("a directory for specs can be made");
     SPECS.iter().for_each(|(name, text)| fs::write(dir.join(name), text).expect("a spec can be written"));
     let parse = |lines: &str| config::parse(&format!("{lines}\nnvml = 'never'\n")).expect("a configuration of ours");
