@@ -211,7 +211,11 @@ impl Replacing {
         // A handle of a directory that may not be listed cannot be flushed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = rustix::fs::openat(&self.dir, ".", flags, Mode::empty())?;
-        Ok(rustix::fs::fsync(readable)?)
+        match rustix::fs::fsync(readable) {
+            // A file system of which directories cannot be flushed.
+            Err(Errno::INVAL) => Ok(()),
+            flushed => Ok(flushed?),
+        }
     }
 
     /// Whether a name leads to the file that was read, with the bytes that were read.
@@ -353,8 +357,10 @@ fn lock(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Result<File, Errno>> {
             Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE),
             locked => {
                 locked?;
-                // Who held it before has removed it: a third may hold the next one.
-                if rustix::fs::fstat(&file)?.st_nlink > 0 {
+                // Who held it before has removed it: a third may hold the next one. That is told by the name, since NFS
+                // keeps an open file under another one.
+                let there = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+                if there.is_ok_and(|there| rustix::fs::fstat(&file).is_ok_and(|held| is_one(&held, &there))) {
                     return Ok(Ok(file));
                 }
             }
