@@ -18,6 +18,7 @@ pub mod fixture;
 mod outcome;
 pub mod place;
 mod podman;
+mod volumes;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -92,6 +93,11 @@ pub fn run_inside(names: &[String]) -> anyhow::Result<()> {
         let engine = plan.prepare(&work)?;
         host.generate_for(&plan.target(&engine.version()?))?;
         run_cases(plan, engine.as_ref(), &host, |row| outcome::append(&rows, row))?;
+        let version = engine.version()?;
+        for runtime in plan.runtimes {
+            let more = volumes::rows(plan, &version, runtime, engine.as_ref(), &host, &work);
+            more.iter().try_for_each(|row| outcome::append(&rows, row))?;
+        }
         doctor::rows(plan, engine.as_ref(), &host, &work)?.iter().try_for_each(|row| outcome::append(&rows, row))?;
     }
     Ok(())

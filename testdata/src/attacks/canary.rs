@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{ALL, LIBRARY_DIR, SECRET, judge, usual};
+use super::{ALL, LIBRARY_DIR, SECRET, judge, usual, usual_in};
 use crate::container::{self, Container, Mount, Openat2, Program};
 use crate::elf::{Class, Machine, shared_object};
 use crate::ld_so_cache::{self, CacheEntry, Endian, Format};
@@ -23,6 +23,10 @@ const AT: &str = "/canary";
 /// What may be looked for in a directory of any kind.
 const BELOW: [&str; 6] = ["libcuda.so.999.1", "libx.so", "evil.conf", "nvidia0", "kernel", "information"];
 
+/// Mode of directories in it: none that an argument of the hook asks for.
+const DIR_MODE: u32 = 0o751;
+/// A file system in memory.
+const MEMORY: &str = "/dev/shm";
 /// Canaries that are tried at once.
 const WORKERS: usize = 8;
 
@@ -184,7 +188,9 @@ impl Canary {
     }
 
     fn lay_out(&self) -> io::Result<Container> {
-        let mut container = usual()?;
+        // What is at /dev is mostly in memory, and so is this one.
+        let in_memory = self.at.starts_with("/dev") && Path::new(MEMORY).is_dir();
+        let mut container = if in_memory { usual_in(Path::new(MEMORY))? } else { usual()? };
         self.fill(&container)?;
         match self.by {
             By::Mount => self.mount(&mut container)?,
@@ -206,6 +212,8 @@ impl Canary {
         container.dir(&volume, 0o755)?;
         for file in &self.files {
             self.write(container, &format!("{volume}/{}", file.display()), &self.at.join(file))?;
+            let above = file.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty());
+            above.map(|dir| format!("{volume}/{}", dir.display())).try_for_each(|dir| container.dir(&dir, DIR_MODE))?;
         }
         if self.what == What::ClosedDir {
             fs::set_permissions(container.path(&volume), fs::Permissions::from_mode(0o700))?;

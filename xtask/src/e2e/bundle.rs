@@ -12,6 +12,7 @@ use super::case::TIME_LIMIT;
 use super::engine::{Asks, Engine, Job};
 use super::files::{copy_tree, make_dirs, read, remove_tree, write};
 use super::fixture;
+use super::volumes::{USER, Volume};
 use crate::build;
 
 /// A directory for bundles.
@@ -42,9 +43,13 @@ impl Bundles {
         let name = self.work.file_name().unwrap_or_default().to_string_lossy();
         let unasked = fixture::unasked();
         let mount = json!({"destination": unasked, "source": unasked, "type": "bind", "options": ["bind", "rw"]});
+        if let Some(extras) = &job.extras {
+            (extras.change)(&bundle.join("rootfs"))?;
+        }
         let variable = job.variable().filter(|_| self.asks == Asks::Runtime);
         write_config(&self.runtime(runtime), bundle, job.command, &format!("/{name}/bundle"), Some(mount))?;
-        variable.map_or(Ok(()), |variable| add_variable(bundle, &variable))
+        variable.map_or(Ok(()), |variable| add_variable(bundle, &variable))?;
+        job.extras.as_ref().map_or(Ok(()), |extras| add_volume(bundle, extras.volume))
     }
 
     fn inject(&self, bundle: &Path, job: &Job<'_>) -> anyhow::Result<Option<Output>> {
@@ -56,6 +61,18 @@ impl Bundles {
         let output = inject.output().context("cannot run cdi-apply")?;
         Ok((!output.status.success()).then_some(output))
     }
+}
+
+/// A volume, for somebody without rights.
+fn add_volume(bundle: &Path, volume: &Volume) -> anyhow::Result<()> {
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&read(&file)?).context("config.json is no JSON")?;
+    set(&mut config, "/process", "user", json!({"uid": USER, "gid": USER}));
+    set(&mut config, "/process", "capabilities", json!({}));
+    let mode = if volume.read_only { "ro" } else { "rw" };
+    let mount = json!({"destination": volume.at, "source": volume.from, "type": "bind", "options": ["rbind", mode]});
+    config.get_mut("mounts").and_then(Value::as_array_mut).context("config.json has no mounts")?.push(mount);
+    write(&file, &config.to_string())
 }
 
 /// Sets a variable of the container's process.

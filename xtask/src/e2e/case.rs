@@ -84,8 +84,9 @@ pub fn versions(plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, 
     let command = ["env".to_owned()];
     let reads = |version: &&&str| {
         let devices = [fixture::version_device(version)];
-        let output =
-            host.with_spec_of_version(version, || engine.run(runtime, &Job { devices: &devices, command: &command }));
+        let output = host.with_spec_of_version(version, || {
+            engine.run(runtime, &Job { devices: &devices, command: &command, extras: None })
+        });
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("CDI_VERSION_READ=yes"))
     };
     let read: Vec<&str> = CDI_VERSIONS.iter().filter(reads).copied().collect();
@@ -110,7 +111,7 @@ impl Case {
     /// Runs the container and judges it.
     pub fn row(&self, plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, host: &Host) -> Row {
         let started = Instant::now();
-        let run = || engine.run(runtime, &Job { devices: &self.devices, command: &self.command(host) });
+        let run = || engine.run(runtime, &Job { devices: &self.devices, command: &self.command(host), extras: None });
         let output = if self.has_spec { run() } else { host.without_spec(run) };
         let milliseconds = elapsed(started);
         let result = match output {

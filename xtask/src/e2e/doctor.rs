@@ -163,7 +163,7 @@ impl Trial<'_> {
     fn starts(&self) -> anyhow::Result<Result<(), String>> {
         sleep(MOMENT);
         let (devices, command) = ([ALL.to_owned()], ["env".to_owned()]);
-        let output = self.engine.run(self.runtime, &Job { devices: &devices, command: &command })?;
+        let output = self.engine.run(self.runtime, &Job { devices: &devices, command: &command, extras: None })?;
         let words = String::from_utf8_lossy(&output.stderr);
         Ok(if output.status.success() { Ok(()) } else { Err(one_line(&words)) })
     }

@@ -9,6 +9,7 @@ use super::bundle::Bundles;
 use super::containerd::{self, Channel, Containerd};
 use super::docker::{self, Docker};
 use super::podman::{Build, Podman};
+use super::volumes::Extras;
 
 /// A container to run.
 pub struct Job<'a> {
@@ -16,6 +17,8 @@ pub struct Job<'a> {
     pub devices: &'a [String],
     /// What it runs.
     pub command: &'a [String],
+    /// What it has beside them; then it runs as somebody without rights.
+    pub extras: Option<Extras<'a>>,
 }
 
 impl Job<'_> {
@@ -186,6 +189,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether volumes are tried with it.
+    pub fn takes_volumes(&self) -> bool {
+        let takes = matches!(self.kind, Kind::Podman | Kind::Bundles);
+        takes && self.user == User::Root && self.asks == Asks::Engine
+    }
+
     /// Whether it builds images, and runs no containers.
     pub fn builds(&self) -> bool {
         matches!(self.kind, Kind::Build)

@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::case::TIME_LIMIT;
 use super::engine::{Asks, Engine, Job, Plan, User};
 use super::files::{copy_tree, make_dirs, remove_tree, write};
+use super::volumes::{USER, Volume};
 use super::{fixture, place};
 use crate::build;
 
@@ -109,6 +110,14 @@ impl Engine for Podman {
         self.own(&fresh)?;
         let mut command = self.command(runtime);
         command.args(["run", "--rm", "--network=none", "--volume", &unasked_volume()]);
+        if let Some(extras) = &job.extras {
+            (extras.change)(&fresh)?;
+            let user = USER.to_string();
+            command.args(["--user", &user, "--cap-drop", "all", "--security-opt", "no-new-privileges"]);
+            let Volume { from, at, read_only } = extras.volume;
+            let mode = if *read_only { "ro" } else { "rw" };
+            command.arg("--volume").arg(format!("{}:{at}:{mode}", from.display()));
+        }
         if self.user == User::Root {
             command.args(["--cgroup-parent", &self.cgroup]);
         }
