@@ -24,7 +24,6 @@ use cdi_files::limited;
 use cdi_files::open::{self, Links};
 use cdi_files::trust::{Trust, why_untrusted};
 use cdi_specs::{AnnotationError, Format};
-use clap::Parser;
 
 use cli::{Cli, Command, Specs};
 
@@ -45,7 +44,10 @@ const EXIT_INVALID: u8 = 4;
 const EXIT_HOST: u8 = 5;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match report::arguments() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let outcome = match &cli.command {
         Command::Inject(arguments) => inject::run(arguments, cli.json),
         Command::Resolve(arguments) => query::resolve(arguments, cli.json),

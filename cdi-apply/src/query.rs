@@ -1,9 +1,7 @@
 //! `resolve` and `list`: what the specs define.
 
-use std::fmt::Write;
-
 use cdi_apply::{Registry, Request, Resolved, SpecTexts, Unresolvable};
-use cdi_specs::{ContainerEdits, Mount};
+use cdi_specs::{ContainerEdits, Mount, shell_line};
 use serde_json::{Value, json};
 
 use crate::cli::{List, Resolve, What};
@@ -39,22 +37,19 @@ pub fn resolve(arguments: &Resolve, json: bool) -> anyhow::Result<u8> {
         });
         report::print_json(&answer)?;
     } else {
-        report::print(&describe(&resolved))?;
+        report::print_lines(describe(&resolved))?;
     }
     Ok(0)
 }
 
-fn describe(resolved: &Resolved<'_>) -> String {
-    let mut text = String::new();
+fn describe(resolved: &Resolved<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
     for part in &resolved.parts {
         let what = part.device.as_deref().unwrap_or("common to its devices");
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{what}  # {}", part.file.display());
-        for (word, edit) in edits(part.container_edits) {
-            let _ = writeln!(text, "  {word:6} {edit}");
-        }
+        lines.push(format!("{what}  # {}", part.file.display()));
+        lines.extend(edits(part.container_edits).into_iter().map(|(word, edit)| format!("  {word:6} {edit}")));
     }
-    text
+    lines
 }
 
 /// The edits, a line each.
@@ -67,8 +62,8 @@ fn edits(edits: &ContainerEdits) -> Vec<(&'static str, String)> {
     let interfaces = edits.net_devices.iter();
     let interfaces = interfaces.map(|net| ("net", format!("{}  from {}", net.name, net.host_interface_name)));
     let hooks = edits.hooks.iter().map(|hook| {
-        let words = hook.args.iter().skip(1).fold(hook.path.clone(), |line, word| line + " " + word);
-        ("hook", format!("{}  {words}", hook.hook_name))
+        let words = std::iter::once(&hook.path).chain(hook.args.iter().skip(1)).map(String::as_str);
+        ("hook", format!("{}  {}", hook.hook_name, shell_line(words)))
     });
     let rdt = edits.intel_rdt.iter().map(|rdt| ("rdt", rdt.clos_id.clone().unwrap_or_default()));
     let gids = edits.additional_gids.iter().map(|gid| ("group", gid.to_string()));
@@ -91,9 +86,7 @@ pub fn list(arguments: &List, json: bool) -> anyhow::Result<u8> {
         let (what, answer) = listed(arguments.what, &registry);
         report::print_json(&json!({what: answer, "problems": registry.problems()}))?;
     } else {
-        report::print(
-            &lines(arguments.what, &registry).into_iter().fold(String::new(), |text, line| text + &line + "\n"),
-        )?;
+        report::print_lines(lines(arguments.what, &registry))?;
     }
     Ok(0)
 }

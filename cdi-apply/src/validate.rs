@@ -46,7 +46,7 @@ pub fn run(arguments: &Validate, json: bool) -> anyhow::Result<u8> {
     if json {
         report::print_json(&json!({"files": verdicts}))?;
     } else {
-        report::print(&verdicts.iter().map(Verdict::describe).collect::<String>())?;
+        report::print_lines(verdicts.iter().flat_map(Verdict::describe))?;
     }
     Ok(if verdicts.iter().all(|verdict| verdict.valid) { 0 } else { EXIT_INVALID })
 }
@@ -61,12 +61,12 @@ fn unparsable(path: &Path, error: &ParseError) -> Verdict {
 }
 
 impl Verdict {
-    fn describe(&self) -> String {
+    fn describe(&self) -> Vec<String> {
         let file = &self.file;
-        let errors = self.error.iter().map(|error| format!("{file}: error: {error}\n"));
-        let violations = self.violations.iter().map(|violation| format!("{file}: error: {violation}\n"));
-        let lints = self.lints.iter().map(|lint| format!("{file}: warning: {lint}\n"));
-        let verdict = format!("{file}: {}\n", if self.valid { "valid" } else { "not valid" });
+        let errors = self.error.iter().map(|error| format!("{file}: error: {error}"));
+        let violations = self.violations.iter().map(|violation| format!("{file}: error: {violation}"));
+        let lints = self.lints.iter().map(|lint| format!("{file}: warning: {lint}"));
+        let verdict = format!("{file}: {}", if self.valid { "valid" } else { "not valid" });
         errors.chain(violations).chain(lints).chain([verdict]).collect()
     }
 }
