@@ -32,7 +32,7 @@ struct Answer {
 impl Answer {
     /// Asserts that nothing is obeyed, and that no line is another's.
     #[track_caller]
-    fn is_harmless(self) -> Self {
+    fn harmless(self) -> Self {
         let all = format!("{}{}", self.stdout, self.stderr);
         let is_obeyed = |c: char| c != '\n' && c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c);
         assert!(!all.contains(is_obeyed), "{self:?}");
@@ -44,7 +44,7 @@ impl Answer {
     #[track_caller]
     fn shows(self) -> Self {
         assert!(self.stdout.contains(SHOWN) || self.stderr.contains(SHOWN), "{self:?}");
-        self.is_harmless()
+        self.harmless()
     }
 
     #[track_caller]
@@ -135,7 +135,7 @@ fn names_of_spec_files() {
     let words = |words: &[&str]| run(&[words, &["--spec-dir", dir]].concat());
     let file = home.write(&format!("cdi/{HOSTILE}.yaml"), &spec("a", "A=b"));
     words(&["list", "specs"]).shows().exits(0);
-    words(&["list", "devices"]).is_harmless().exits(0);
+    words(&["list", "devices"]).harmless().exits(0);
     words(&["resolve", "vendor.com/gpu=a"]).shows().exits(0);
     run(&["validate", &file]).shows().exits(4);
     home.write("cdi/b.yaml", &spec("a", "A=b"));
@@ -148,7 +148,7 @@ fn names_of_spec_files() {
     // The same in JSON, exactly.
     for what in [["--json", "list", "specs"], ["--json", "validate", &file]] {
         let answer = words(if what.contains(&"validate") { &[] } else { &what });
-        let answer = if what.contains(&"validate") { run(&what) } else { answer }.is_harmless();
+        let answer = if what.contains(&"validate") { run(&what) } else { answer }.harmless();
         let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
         let path = answer.pointer("/problems/0/path").or_else(|| answer.pointer("/files/0/file")).unwrap();
         assert_eq!(path.as_str(), Some(file.as_str()));
@@ -176,7 +176,7 @@ fn what_specs_say() {
         run(&["validate", &file]).shows().exits(4);
         run(&["list", "devices", "--spec", &file]).shows().exits(0);
     }
-    let answer = run(&["--json", "validate", &home.write("cdi/a.yaml", &spec("a", &text))]).is_harmless().exits(4);
+    let answer = run(&["--json", "validate", &home.write("cdi/a.yaml", &spec("a", &text))]).harmless().exits(4);
     let json: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert!(json.to_string().contains("forged"), "{json}");
 }
