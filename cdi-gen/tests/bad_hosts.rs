@@ -553,3 +553,27 @@ fn a_spec_is_stale_when_others_can_change_what_it_names() {
         .says("removed");
     assert!(!spec.exists());
 }
+
+/// There, each user of the host's shows under one number, be it the owner of the tree or another.
+#[test]
+fn the_root_of_a_user_namespace_takes_no_library_of_another_user() {
+    let host = LaidOut::named("ubuntu-deb");
+    let name = with_library(&host, "/home/user/lib", "libnvidia-ev4.so.1");
+    let generate = || {
+        let dirs = "/usr/lib/x86_64-linux-gnu,/home/user/lib";
+        let program = host.command(&["generate", "--library-search-path", dirs]);
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--user", "--map-root-user"]).arg(program.get_program()).args(program.get_args());
+        Ran::new(&mut unshare)
+    };
+    let ran = generate();
+    if ran.stderr.starts_with("unshare:") {
+        return;
+    }
+    assert!(ran.stdout.contains(&name), "{}", ran.stderr);
+    if !give(host.path("/home/user"), 1000) || !give(host.root(), 1001) {
+        return;
+    }
+    let ran = generate().exits(0).says("user 65534 can change /home/user");
+    assert!(!ran.stdout.contains(&name), "{}", ran.stdout);
+}

@@ -70,6 +70,8 @@ pub struct Config {
     pub nvml: NvmlPolicy,
     /// Whether `/proc/driver/nvidia/gpus` shows a container its own GPUs only.
     pub hide_gpus: bool,
+    /// Whether driver files, and what specs name, count though others than root may change them.
+    pub insecure_driver_files: bool,
 }
 
 /// Whose variables count.
@@ -104,6 +106,7 @@ impl Default for Config {
             requirements: true,
             nvml: NvmlPolicy::Auto,
             hide_gpus: false,
+            insecure_driver_files: false,
         }
     }
 }
@@ -312,6 +315,7 @@ pub fn parse_peers(text: &str) -> Result<Config, String> {
         requirements: !peers.disable_require,
         nvml: usual.nvml,
         hide_gpus: usual.hide_gpus,
+        insecure_driver_files: usual.insecure_driver_files,
     })
 }
 
@@ -384,6 +388,7 @@ mod tests {
             requirements: false,
             nvml: NvmlPolicy::Auto,
             hide_gpus: false,
+            insecure_driver_files: false,
         };
         assert_eq!(parse_peers(text), Ok(expected));
         assert!(parse_peers("supported-driver-capabilities = 'x'").is_err());

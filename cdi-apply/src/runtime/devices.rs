@@ -99,6 +99,7 @@ impl Driver {
     /// The configured root is none.
     pub fn read(config: &Config, deadline: Deadline) -> Result<Self, String> {
         let system = Tree::new(Utf8Path::new("/"), None).map_err(|error| format!("cannot use /: {error}"))?;
+        let system = if config.insecure_driver_files { system.insecure() } else { system };
         let host = Host::new(system, &config.driver_root, None).map_err(|error| {
             std::error::Error::source(&error).map_or(error.to_string(), |why| format!("{error}: {why}"))
         })?;

@@ -171,7 +171,9 @@ impl Judge {
     /// There is none.
     pub fn of_tree(root: &Path) -> io::Result<Self> {
         let stat = rustix::fs::stat(root)?;
-        let owner = if root == Path::new("/") { (0, 0) } else { (stat.st_uid, stat.st_gid) };
+        // Which user or group stands behind a number that all of those without a mapping have, nobody knows.
+        let known = |id| if id == OVERFLOW_ID && is_user_namespace() { 0 } else { id };
+        let owner = if root == Path::new("/") { (0, 0) } else { (known(stat.st_uid), known(stat.st_gid)) };
         Ok(Self::below(root, owner))
     }
 
