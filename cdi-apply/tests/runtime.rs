@@ -347,7 +347,10 @@ fn the_runtime_inherits_no_handle_of_ours() {
 fn the_runtime_inherits_no_limit_of_ours() {
     let home = Home::new();
     home.container(&["NVIDIA_VISIBLE_DEVICES=0"]);
-    home.program("bin/runtime", "#!/bin/sh\nulimit -S -d\nulimit -H -d\nexec grep -E 'Sig(Pnd|Blk|Ign|Cgt)' /proc/self/status\n");
+    home.program(
+        "bin/runtime",
+        "#!/bin/sh\nulimit -S -d\nulimit -H -d\nexec grep -E 'Sig(Pnd|Blk|Ign|Cgt)' /proc/self/status\n",
+    );
     let told = |mut command: Command| {
         let output = command.args(["create", "--bundle", "bundle", "c1"]).current_dir(home.0.path()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()

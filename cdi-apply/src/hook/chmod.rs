@@ -6,6 +6,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RawMode};
 
 use super::file_systems;
+use super::mount_file::is_whole;
 use super::paths::{DEV, HookPath};
 use super::root::{Root, Seen, path_of};
 
@@ -35,7 +36,8 @@ pub fn change(root: &Root, path: &str, mode: u32) -> io::Result<()> {
 fn is_on_own_dev(root: &Root, seen: &Seen) -> io::Result<bool> {
     let dev = root.find(&DEV.path())?;
     let is_device = matches!(seen.kind(), FileType::CharacterDevice | FileType::Directory);
-    Ok(is_device && root.look(&dev)?.mount == seen.mount && is_tmpfs(&dev)? && !is_hosts(seen))
+    // A directory of the host that is bound there is in memory, too, on many hosts.
+    Ok(is_device && root.look(&dev)?.mount == seen.mount && is_tmpfs(&dev)? && !is_hosts(seen) && is_whole(&dev)?)
 }
 
 fn is_tmpfs(dev: &OwnedFd) -> io::Result<bool> {

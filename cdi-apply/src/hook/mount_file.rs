@@ -115,13 +115,22 @@ impl Target {
 }
 
 /// Whether mounts on the file system of a handle propagate to other mount namespaces (mount_namespaces(7)).
-#[expect(clippy::disallowed_methods, reason = "reads what procfs says of this process")]
 pub(super) fn is_shared(fd: &impl AsRawFd) -> io::Result<bool> {
+    // Optional fields end with a dash.
+    Ok(mount_of(fd)?.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
+}
+
+/// Whether what is mounted at a handle is a file system as a whole: a bind mount mostly shows a directory of one.
+pub(super) fn is_whole(fd: &impl AsRawFd) -> io::Result<bool> {
+    Ok(mount_of(fd)?.split(' ').nth(3) == Some("/"))
+}
+
+/// The line of the mount that a handle is on (proc_pid_mountinfo(5)).
+#[expect(clippy::disallowed_methods, reason = "reads what procfs says of this process")]
+fn mount_of(fd: &impl AsRawFd) -> io::Result<String> {
     let id = mount_id(fd)?.to_string();
     let mounts = limited::read(File::open("/proc/thread-self/mountinfo")?, MAX_MOUNTINFO)?;
     let mounts = String::from_utf8_lossy(&mounts);
     let mount = mounts.lines().find(|line| line.split(' ').next() == Some(&id));
-    let mount = mount.ok_or_else(|| io::Error::other("nobody knows what is mounted there"))?;
-    // Optional fields end with a dash.
-    Ok(mount.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
+    mount.map(str::to_owned).ok_or_else(|| io::Error::other("nobody knows what is mounted there"))
 }
