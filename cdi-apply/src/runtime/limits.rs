@@ -74,7 +74,7 @@ impl Drop for Limits {
 
 fn timer(after: Duration) {
     let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let once = libc::timeval { tv_sec: libc::time_t::try_from(after.as_secs()).unwrap_or(0), tv_usec: 0 };
+    let once = libc::timeval { tv_sec: after.as_secs().try_into().unwrap_or(0), tv_usec: 0 };
     let value = libc::itimerval { it_interval: none, it_value: once };
     // SAFETY: the kernel reads the value, and is asked for no old one.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const value, std::ptr::null_mut()) };

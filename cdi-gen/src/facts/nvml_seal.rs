@@ -260,8 +260,9 @@ const REFUSED_OF_OLD: &[libc::c_long] = &[
     libc::SYS_modify_ldt,
     libc::SYS_kexec_file_load,
 ];
+/// The last is `kexec_file_load`, which not every C library's header has.
 #[cfg(target_arch = "aarch64")]
-const REFUSED_OF_OLD: &[libc::c_long] = &[libc::SYS_renameat, libc::SYS_kexec_file_load];
+const REFUSED_OF_OLD: &[libc::c_long] = &[libc::SYS_renameat, 294];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const REFUSED_OF_OLD: &[libc::c_long] = &[];
 
