@@ -30,6 +30,7 @@ pub fn run(arguments: &Validate, json: bool) -> anyhow::Result<u8> {
     let exists = |path: &Path| path.exists();
     let host = Host {
         exists: &exists,
+        real: &|path| path.canonicalize().ok(),
         who_may_change: &trust::who_may_change,
         nodes: &|edits| device_numbers::read(&[edits]),
     };
