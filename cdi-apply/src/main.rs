@@ -23,7 +23,7 @@ use cdi_apply::{HostPathError, InjectError, NodeError, Request, SpecDirs, SpecTe
 use cdi_files::limited;
 use cdi_files::open::{self, Links};
 use cdi_files::trust::{Trust, why_untrusted};
-use cdi_specs::{AnnotationError, Format};
+use cdi_specs::{AnnotationError, Format, MAX_TEXT_BYTES};
 
 use cli::{Cli, Command, Specs};
 
@@ -106,14 +106,17 @@ fn read_specs(specs: &Specs) -> anyhow::Result<SpecTexts> {
     let mut texts = dirs.read();
     let trust = if specs.insecure_spec_dirs { Trust::Everybody } else { Trust::of_this_process() };
     for path in &specs.files {
-        texts.files.push(SpecText { bytes: read_trusted(path, trust)?, ..named_spec(path, dirs.dirs().len()) });
+        texts.files.push(SpecText {
+            bytes: read_trusted(path, MAX_TEXT_BYTES, trust)?,
+            ..named_spec(path, dirs.dirs().len())
+        });
     }
     Ok(texts)
 }
 
 /// A file whose rules are looked at, whoever may write it.
 fn read_spec(path: &Path, priority: usize) -> anyhow::Result<SpecText> {
-    Ok(SpecText { bytes: read_trusted(path, Trust::Everybody)?, ..named_spec(path, priority) })
+    Ok(SpecText { bytes: read_trusted(path, MAX_TEXT_BYTES, Trust::Everybody)?, ..named_spec(path, priority) })
 }
 
 fn named_spec(path: &Path, priority: usize) -> SpecText {
@@ -123,14 +126,14 @@ fn named_spec(path: &Path, priority: usize) -> SpecText {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    read_trusted(path, Trust::Everybody)
+    read_trusted(path, MAX_BYTES, Trust::Everybody)
 }
 
 /// A regular file, or `-` for stdin: what never comes, or has no end, is not waited for. A spec says which program root
 /// runs, so that root takes none that others may change, whoever names it.
-fn read_trusted(path: &Path, trust: Trust) -> anyhow::Result<Vec<u8>> {
+fn read_trusted(path: &Path, limit: usize, trust: Trust) -> anyhow::Result<Vec<u8>> {
     if path == Path::new("-") {
-        return limited::read(io::stdin().lock(), MAX_BYTES).context("cannot read stdin");
+        return limited::read(io::stdin().lock(), limit).context("cannot read stdin");
     }
     let cannot = || format!("cannot read {}", path.display());
     let file = open::regular(path, Links::Follow).with_context(cannot)?;
@@ -140,5 +143,5 @@ fn read_trusted(path: &Path, trust: Trust) -> anyhow::Result<Vec<u8>> {
             path.display()
         );
     }
-    open::all(file, MAX_BYTES).with_context(cannot)
+    open::all(file, limit).with_context(cannot)
 }
