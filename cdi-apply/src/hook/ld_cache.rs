@@ -190,6 +190,8 @@ impl<'c> Cache<'c> {
             if tag == HWCAPS_TAG {
                 let names = bytes.chunks_exact(4).map(|offset| string(table, word(offset, 0)?));
                 self.hwcaps = names.collect::<Result<_, _>>()?;
+                let text = self.hwcaps.iter().map(|name| name.len()).sum();
+                left = left.checked_sub(text).ok_or(CacheError::TooLong)?;
             } else {
                 self.others.push((tag, flags, bytes.into()));
             }

@@ -160,46 +160,49 @@ struct Listed<'l> {
 }
 
 impl Listed<'_> {
-    /// An entry for each name under which a library can be asked for.
+    /// An entry for each name under which a library can be asked for: first what the arguments ask for, should the budget
+    /// not do for all.
     fn entries(&self, root: &Root, heads: &Heads, entries: &mut Vec<Entry<'static>>) -> io::Result<()> {
         let handle = root.find_public(&HookPath::library(Path::new(self.dir)));
         let files = Files { root, dir: self.dir, handle: handle.ok(), heads };
-        let mut add = |flags: u32, name: &[u8], file: &[u8]| {
-            let path = [self.dir.as_bytes(), b"/", file].concat();
-            root.budget().draw(Cost::Memory, size_of::<Entry<'_>>() + name.len() + path.len())?;
-            entries.push(Entry { flags, name: name.to_vec().into(), path: path.into(), ..Entry::default() });
-            Ok::<_, io::Error>(())
-        };
+        let mut adding = Adding { root, dir: self.dir, entries };
         let roles = self.roles();
-        let with_roles = || self.names.iter().map(|name| name.as_bytes()).zip(&roles);
-        let mut linked_flags = None;
-        for (name, _) in with_roles().filter(|(_, role)| matches!(role, Role::Library { .. })) {
-            linked_flags = files.identify(name)?.map(|found| found.flags);
-            if linked_flags.is_some() {
-                break;
-            }
-        }
-        // Those that are asked for come first, should the budget not do for all.
-        for (name, role) in with_roles() {
-            if matches!(role, Role::Link | Role::Library { has_soname: false }) {
-                linked_flags.map_or(Ok(()), |flags| add(flags, name, name))?;
-            }
-        }
-        for (name, file) in self.unmade.iter().filter_map(|came| Some((came.name, self.end_of(came)?))) {
-            if let Some(found) = files.identify(file)? {
-                add(found.flags, name, file)?;
-            }
-        }
-        for (name, _) in with_roles().filter(|(_, role)| matches!(role, Role::Other)) {
-            let Some(Found { is_link, flags, soname }) = files.identify(name)? else { continue };
-            let soname = soname.as_deref().filter(|soname| may_claim(name, soname));
-            let soname = soname.map_or(name, str::as_bytes);
-            if is_link && soname != name {
-                add(flags, name, name)?;
-            }
-            add(flags, soname, if self.position(soname).is_some() { soname } else { name })?;
+        let with_roles: Vec<(&[u8], Role)> = self.names.iter().map(|name| name.as_bytes()).zip(roles).collect();
+        self.add_links(&with_roles, &files, &mut adding)?;
+        self.add_unmade(&files, &mut adding)?;
+        with_roles.iter().filter(|(_, role)| matches!(role, Role::Other)).try_for_each(|(name, _)| {
+            files.identify(name)?.map_or(Ok(()), |found| self.add_found(name, &found, &mut adding))
+        })
+    }
+
+    /// Links that were made, and what they lead to if none of them is its SONAME.
+    fn add_links(&self, with_roles: &[(&[u8], Role)], files: &Files<'_>, adding: &mut Adding<'_>) -> io::Result<()> {
+        for (library, _) in with_roles.iter().filter(|(_, role)| matches!(role, Role::Library { .. })) {
+            let Some(Found { flags, .. }) = files.identify(library)? else { continue };
+            let is_named = |role: &Role| matches!(role, Role::Link | Role::Library { has_soname: false });
+            let mut named = with_roles.iter().filter(|(_, role)| is_named(role));
+            return named.try_for_each(|(name, _)| adding.add(flags, name, name));
         }
         Ok(())
+    }
+
+    /// Links that could not be made.
+    fn add_unmade(&self, files: &Files<'_>, adding: &mut Adding<'_>) -> io::Result<()> {
+        for (name, file) in self.unmade.iter().filter_map(|came| Some((came.name, self.end_of(came)?))) {
+            if let Some(found) = files.identify(file)? {
+                adding.add(found.flags, name, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What nobody has told of: by its SONAME, and a link by its own name too.
+    fn add_found(&self, name: &[u8], found: &Found, adding: &mut Adding<'_>) -> io::Result<()> {
+        let soname = found.soname.as_deref().filter(|soname| may_claim(name, soname)).map_or(name, str::as_bytes);
+        if found.is_link && soname != name {
+            adding.add(found.flags, name, name)?;
+        }
+        adding.add(found.flags, soname, if self.position(soname).is_some() { soname } else { name })
     }
 
     /// Where a name is.
@@ -238,6 +241,22 @@ impl Listed<'_> {
             }
         }
         roles
+    }
+}
+
+/// The entries of a directory.
+struct Adding<'a> {
+    root: &'a Root,
+    dir: &'a str,
+    entries: &'a mut Vec<Entry<'static>>,
+}
+
+impl Adding<'_> {
+    fn add(&mut self, flags: u32, name: &[u8], file: &[u8]) -> io::Result<()> {
+        let path = [self.dir.as_bytes(), b"/", file].concat();
+        self.root.budget().draw(Cost::Memory, size_of::<Entry<'_>>() + name.len() + path.len())?;
+        self.entries.push(Entry { flags, name: name.to_vec().into(), path: path.into(), ..Entry::default() });
+        Ok(())
     }
 }
 

@@ -430,8 +430,10 @@ fn told(error: Errno, class: Class) -> io::Error {
 /// It is no regular file, or may not be read.
 pub fn reopen(found: &OwnedFd) -> io::Result<(File, Stat)> {
     let stat = rustix::fs::fstat(found)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("no regular file"));
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Symlink => return Err(io::Error::other("a symbolic link, which is not followed here")),
+        _ => return Err(io::Error::other("no regular file")),
     }
     Ok((File::from(rustix::fs::openat(CWD, path_of(found), TO_READ, Mode::empty())?), stat))
 }
