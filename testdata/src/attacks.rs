@@ -174,7 +174,10 @@ fn nothing_kept_is_shown(ran: &Ran) -> Result<(), String> {
     let secret = SECRET.as_bytes();
     let was = ran.root.0.holding(secret);
     let now = ran.root.1.holding(secret).into_iter().filter(|path| !was.contains(path));
-    let shown: Vec<String> = now.chain(ran.mounted.holding(secret)).map(|path| path.display().to_string()).collect();
+    // What is mounted over a file that only root may read is for root alone, too.
+    let mut mounted = ran.mounted.clone();
+    mounted.items.retain(|_, item| item.mode & 0o004 != 0);
+    let shown: Vec<String> = now.chain(mounted.holding(secret)).map(|path| path.display().to_string()).collect();
     none_of("shows what was kept", &shown)?;
     if ran.ended.stderr.contains(SECRET) { Err("it says what was kept".to_owned()) } else { Ok(()) }
 }

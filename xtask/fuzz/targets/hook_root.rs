@@ -215,11 +215,13 @@ impl Stage {
         self.dir.join(format!("image/{layout}"))
     }
 
-    /// What the hook has mounted over files, which goes.
+    /// What the hook has mounted over files, which goes; what everybody may read is given.
     fn take_covers(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut covers = Vec::new();
         for (_, point) in self.mounted()?.iter().rev().filter(|(id, _)| !self.mounts.contains(id)) {
-            covers.extend(fs::read(point));
+            if fs::metadata(point)?.permissions().mode() & 0o004 != 0 {
+                covers.extend(fs::read(point));
+            }
             unmount(point, UnmountFlags::DETACH)?;
         }
         Ok(covers)
