@@ -9,12 +9,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use cdi_apply::hook;
 use cdi_apply::hook::budget::RUN;
 use cdi_apply::hook::paths::touched;
+use cdi_apply::hook::root::{Resolver, Root};
+use rustix::fs::{CWD, RenameFlags};
 use testdata::attacks::bombs::BOMBS;
 use testdata::attacks::{self, ATTACKS, canary};
-use testdata::container::{Container, Ended, Inside, Openat2, Program, as_root};
+use testdata::container::{Container, Ended, Inside, Openat2, Program, Snapshot, as_root};
 
 const HOOK: &str = env!("CARGO_BIN_EXE_cdi-hook");
 
@@ -245,4 +249,81 @@ fn no_image_makes_the_hook_do_more_than_its_budget_allows() {
         }
     }
     assert!(over.is_empty(), "over the budget:\n{}", over.join("\n"));
+}
+
+// Races
+
+/// Paths that are exchanged for a link to a volume, and where in that the link leads.
+const EXCHANGED: [(&str, &str); 6] = [
+    ("/etc", "/vol/etc"),
+    ("/etc/ld.so.conf.d", "/vol/etc/ld.so.conf.d"),
+    ("/etc/ld.so.cache", "/vol/etc/ld.so.cache"),
+    ("/etc/ld-musl-x86_64.path", "/vol/etc/ld-musl-x86_64.path"),
+    ("/usr/lib/x86_64-linux-gnu", "/vol/lib"),
+    ("/usr", "/vol"),
+];
+/// For each of them.
+const ROUNDS: usize = 1000;
+
+/// Lays a volume out in which all is a secret that the hook could read, and much is there that it could change.
+fn exchanged(path: &str, target: &str) -> Container {
+    let mut container = attacks::usual().unwrap();
+    container.volume("kept", "/vol").unwrap();
+    for file in ["etc/ld.so.cache", "etc/ld-musl-x86_64.path", "etc/ld.so.conf", "etc/ld.so.conf.d/00-cdi-hook.conf"] {
+        container.write(&format!("volumes/kept/{file}"), canary::content(file), 0o600).unwrap();
+    }
+    for file in ["lib/libcuda.so.1", "lib/x86_64-linux-gnu/libcuda.so"] {
+        container.write(&format!("volumes/kept/{file}"), canary::content(file), 0o600).unwrap();
+    }
+    container.write("rootfs/etc/ld-musl-x86_64.path", "/lib\n", 0o644).unwrap();
+    container.link(target, "rootfs/evil").unwrap();
+    assert!(container.root(path).exists());
+    container
+}
+
+/// Another process of the container's user, who shares its root with this one, exchanges a path all the time.
+#[test]
+fn whoever_exchanges_paths_for_links_to_volumes_gains_nothing() {
+    const NAME: &str = "whoever_exchanges_paths_for_links_to_volumes_gains_nothing";
+    if !as_root(NAME) {
+        return;
+    }
+    let words = attacks::ALL.iter().map(|arg| (*arg).to_owned());
+    let args: Vec<String> = ["cdi-hook".to_owned()].into_iter().chain(words).collect();
+    let operations = cdi_specs::from_args(&args).unwrap().operations;
+    for (path, target) in EXCHANGED {
+        let container = exchanged(path, target);
+        let before = Snapshot::of(&container.path("volumes")).unwrap();
+        let (one, other) = (container.root(path), container.root("/evil"));
+        let ended = AtomicBool::new(false);
+        let exchanges = AtomicUsize::new(0);
+        container
+            .enter(|_| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while !ended.load(Ordering::Relaxed) {
+                            let done = rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE);
+                            exchanges.fetch_add(usize::from(done.is_ok()), Ordering::Relaxed);
+                        }
+                    });
+                    for round in 0..ROUNDS {
+                        let resolver = if round % 2 == 0 { Resolver::Kernel } else { Resolver::Walk };
+                        let root = Root::open(&container.root("/"), resolver).unwrap();
+                        hook::run(&root, &operations, Vec::new);
+                    }
+                    ended.store(true, Ordering::Relaxed);
+                });
+            })
+            .unwrap();
+        assert!(exchanges.into_inner() > ROUNDS / 10, "{path}: nothing was exchanged");
+        assert_eq!(before.difference(&Snapshot::of(&container.path("volumes")).unwrap()), [""; 0], "{path}");
+        let root = Snapshot::of(&container.root("/")).unwrap();
+        let shadows = [container.root("/etc/shadow"), container.root("/evil/shadow")];
+        let shown: Vec<&Path> = root
+            .holding(attacks::SECRET.as_bytes())
+            .into_iter()
+            .filter(|path| !shadows.iter().any(|shadow| shadow == path))
+            .collect();
+        assert!(shown.is_empty(), "{path}: {shown:?}");
+    }
 }
