@@ -58,7 +58,7 @@ pub fn write(path: &Utf8Path, text: &str) -> Result<Written, OutputError> {
 /// The same for what is no spec: a report or a captured host, which is for whom the umask says.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_by_umask(path: &Utf8Path, text: &str) -> Result<(), OutputError> {
     let (dir, name) = directory_of(path, Missing::MakeByUmask)?;
     let fail = |source| OutputError { path: path.to_owned(), operation: "look at the present file", source };

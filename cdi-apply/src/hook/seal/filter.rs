@@ -1,8 +1,8 @@
 //! The filter: the system calls that the hook makes, and what the kernel answers to all others. I/O.
 //!
-//! [`ALLOWED`] is the whole list, with the reason for each call. Calls of newer kernels that are not in it do not exist for
+//! `ALLOWED` is the whole list, with the reason for each call. Calls of newer kernels that are not in it do not exist for
 //! the hook (ENOSYS), so that another C library falls back to what was there before; older ones are refused (EPERM); and
-//! those of [`DEADLY`], which only a process makes that does somebody else's bidding, end it. What a call's pointers lead
+//! those of `DEADLY`, which only a process makes that does somebody else's bidding, end it. What a call's pointers lead
 //! to no filter sees: which file is opened, and which file system is mounted.
 
 use std::io;
