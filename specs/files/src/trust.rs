@@ -16,7 +16,7 @@
 //!
 //! The root of a user namespace sees the host's root and every user without a mapping under one number
 //! (user_namespaces(7), "Unmapped user and group IDs") and cannot tell them apart. It takes that number for root's where
-//! root alone makes files ([`is_systems`]) and nobody else may write, and for a stranger's everywhere else. What a
+//! root alone makes files (`is_systems`) and nobody else may write, and for a stranger's everywhere else. What a
 //! system's own user (a daemon) has below `/run` counts as root's there.
 #![expect(clippy::disallowed_methods, reason = "looks at owners and modes")]
 
