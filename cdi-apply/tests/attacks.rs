@@ -136,7 +136,7 @@ fn the_hosts_root_is_refused_whatever_it_is_called() {
             container.write("config.json", format!(r#"{{"root": {{"path": "{root}"}}}}"#), 0o644).unwrap();
             let bundle = container.path("").display().to_string();
             let link = container.path("host/made").display().to_string();
-            let bind = format!("mount --bind / {bundle}/bound; exec \"$@\"");
+            let bind = format!("mount --rbind / {bundle}/bound; exec \"$@\"");
             let hook = ["-c", &bind, "sh", HOOK, "create-container", "--symlink", "x", &link];
             let states = [
                 format!(r#"{{"bundle": "{bundle}"}}"#),
@@ -169,7 +169,7 @@ fn the_hosts_root_is_refused_where_runc_says_so() {
     let library = container.path("host/library").display().to_string();
     // Something that the spec mounts must be a mount, too.
     let script = format!(
-        "printf 'runc:[2:INIT]' > /proc/self/comm; mount --bind / {bundle}/bound; \
+        "printf 'runc:[2:INIT]' > /proc/self/comm; set -e; mount --rbind / {bundle}/bound; \
          mount --bind /etc/passwd {bundle}/bound{library}; cd {bundle}/bound; {HOOK} create-container --symlink library {link}"
     );
     let program = Program { stdin: Some(b"{}".to_vec()), ..Program::new("/bin/sh", &["-c", &script]) };
