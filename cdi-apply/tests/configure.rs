@@ -85,10 +85,15 @@ impl Home {
 
     /// An engine that says what a shell says.
     fn engine(&self, name: &str, script: &str) {
-        let engine = self.0.path().join(name);
-        fs::write(&engine, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&engine, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        copy_program(text.path(), &self.0.path().join(name));
     }
+}
+
+/// By a process of its own: a program that another thread's child still holds open for writing cannot be run.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("install").args(["-m", "755"]).args([from, to]).status().unwrap().success());
 }
 
 fn answer(command: &mut Command) -> (i32, String, String) {
@@ -768,7 +773,7 @@ fn a_runtime_that_others_may_change_is_registered_only_if_it_is_named_and_told()
     let (program, runtime) = (home.0.path().join("program"), home.0.path().join("cdi-runtime"));
     fs::create_dir(&program).unwrap();
     let program = program.join("cdi-apply");
-    fs::copy(env!("CARGO_BIN_EXE_cdi-apply"), &program).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_cdi-apply")), &program);
     home.engine("cdi-runtime", "");
     chown(&runtime, Some(1000), None).unwrap();
     let why = format!("{}", runtime.display());
