@@ -481,7 +481,7 @@ fn is_systems(at: &Path) -> bool {
 }
 
 /// Whether root is only the root of a user namespace. Asked for last: hardly ever is there a reason to.
-fn is_user_namespace() -> bool {
+pub fn is_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let everybody = ["0", "0", "4294967295"];
     !map.is_empty() && !map.split_ascii_whitespace().eq(everybody)

@@ -72,7 +72,9 @@ pub fn rows(plan: &Plan, version: &str, runtime: &str, engine: &dyn Engine, host
             milliseconds: elapsed(started),
         }
     };
-    if plan.takes_volumes() { TRAPS.into_iter().map(row).collect() } else { Vec::new() }
+    // podman opens the image's /etc before it mounts volumes, and starts no container where that leads into one.
+    let starts = |trap: &Trap| plan.name != "podman" || *trap != Trap::EtcLink;
+    if plan.takes_volumes() { TRAPS.into_iter().filter(starts).map(row).collect() } else { Vec::new() }
 }
 
 impl Trap {
