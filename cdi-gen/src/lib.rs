@@ -10,6 +10,8 @@
 
 pub mod capability;
 pub mod capture;
+#[cfg(feature = "seal")]
+pub mod descriptors;
 pub mod difference;
 pub mod doctor;
 pub mod driver_files;
@@ -25,6 +27,8 @@ pub mod output;
 pub mod ownership;
 pub mod plan;
 pub mod problem;
+#[cfg(feature = "seal")]
+pub mod seccomp;
 pub mod show;
 pub mod targets;
 pub mod to_spec;

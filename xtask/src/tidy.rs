@@ -43,6 +43,8 @@ const LIBRARIES: [Library; 3] = [
         source: "cdi-gen/src",
         order: &[
             "version",
+            "descriptors",
+            "seccomp",
             "capability",
             "problem",
             "tree",

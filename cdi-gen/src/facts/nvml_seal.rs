@@ -7,8 +7,8 @@
 //!
 //! The list names what is refused and not what is allowed: which calls the library makes is its vendor's to change. All
 //! but the filter must work, or the library is not loaded; some kernels have no filters.
-#![expect(unsafe_code, reason = "seccomp(2), close_range(2) and signal(2) have no safe wrapper")]
-#![expect(clippy::disallowed_methods, reason = "lists the driver's nodes and its own descriptors")]
+#![expect(unsafe_code, reason = "signal(2) has no safe wrapper")]
+#![expect(clippy::disallowed_methods, reason = "lists the driver's nodes")]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ use camino::Utf8Path;
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::descriptors;
+use crate::seccomp::{self, ARCHITECTURE, ARCHITECTURE_AT, ARGUMENTS_AT, NUMBER_AT, X32, errno};
 
 /// Soft and hard limits. The driver maps registers of GPUs, hence the room in the address space; a sixteenth of each is
 /// what an H100 host's library takes.
@@ -38,7 +41,7 @@ const CONTROL_NODE: &str = "nvidiactl";
 /// # Errors
 /// Something could not be given up.
 pub fn seal(library: &Utf8Path, keep_capabilities: bool) -> io::Result<()> {
-    close_inherited()?;
+    descriptors::close_inherited()?;
     // SAFETY: to ignore a signal takes no function of ours. A write to a file fails then, and nobody dies of it.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     for (resource, limit) in LIMITS {
@@ -55,23 +58,6 @@ pub fn seal(library: &Utf8Path, keep_capabilities: bool) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
     filter()
-}
-
-/// All but stdin, stdout and stderr.
-fn close_inherited() -> io::Result<()> {
-    const FIRST: libc::c_uint = 3;
-    // SAFETY: nothing in this process holds a descriptor of its own yet.
-    if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) } == 0 {
-        return Ok(());
-    }
-    // Linux before 5.9.
-    let listed = std::fs::read_dir("/proc/self/fd")?.filter_map(Result::ok);
-    let open: Vec<libc::c_int> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor >= 3) {
-        // SAFETY: as above; that of the list itself is closed already, and closing it again fails.
-        unsafe { libc::close(descriptor) };
-    }
-    Ok(())
 }
 
 /// Root gives up being root, if anybody may read the library and use the driver's nodes. In a user namespace without
@@ -114,21 +100,6 @@ fn drop_capabilities() -> io::Result<()> {
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
-
-/// This machine's system calls, and no others (linux/audit.h).
-const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
-    Some(0xC000_003E)
-} else if cfg!(target_arch = "aarch64") {
-    Some(0xC000_00B7)
-} else {
-    None
-};
-/// Calls of the x32 ABI have this bit.
-const X32: u32 = 0x4000_0000;
-/// Where a filter finds number, architecture and the lower halves of arguments (linux/seccomp.h, `struct seccomp_data`).
-const NUMBER_AT: u32 = 0;
-const ARCHITECTURE_AT: u32 = 4;
-const ARGUMENTS_AT: u32 = 16;
 
 /// System calls that are refused with `EPERM`.
 const REFUSED: &[libc::c_long] = &[
@@ -277,16 +248,10 @@ const MAKES_FILES: libc::c_int = libc::O_CREAT | libc::O_TRUNC | (libc::O_TMPFIL
 /// Lets the kernel refuse from now on; without effect where it has no filters.
 fn filter() -> io::Result<()> {
     let Some(program) = program(std::process::id()) else { return Ok(()) };
-    let filter =
-        libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or_default(), filter: program.as_ptr().cast_mut() };
-    // SAFETY: the filter and its program live until the call is done; the kernel copies them and writes neither.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) } == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
+    match seccomp::install(&program) {
         // The kernel was built without.
-        error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => Ok(()),
-        error => Err(error),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => Ok(()),
+        installed => installed,
     }
 }
 
@@ -363,10 +328,6 @@ fn number(call: libc::c_long) -> Option<u32> {
     u32::try_from(call).ok()
 }
 
-fn errno(error: libc::c_int) -> u32 {
-    libc::SECCOMP_RET_ERRNO | error.cast_unsigned()
-}
-
 /// The last three steps are the answers.
 fn assemble(steps: &[Step]) -> Option<Vec<libc::sock_filter>> {
     let instruction = |(at, step): (usize, &Step)| {
@@ -376,14 +337,10 @@ fn assemble(steps: &[Step]) -> Option<Vec<libc::sock_filter>> {
             To::Unknown => u8::try_from(steps.len().checked_sub(at + 3)?).ok(),
             To::Refuse => u8::try_from(steps.len().checked_sub(at + 2)?).ok(),
         };
-        let made =
-            |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap_or_default(), jt, jf, k };
         Some(match *step {
-            Step::Load(at) => made(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at),
-            Step::Answer(answer) => made(libc::BPF_RET | libc::BPF_K, 0, 0, answer),
-            Step::Jump(test, value, then, otherwise) => {
-                made(libc::BPF_JMP | libc::BPF_K | test, over(then)?, over(otherwise)?, value)
-            }
+            Step::Load(at) => seccomp::load(at),
+            Step::Answer(value) => seccomp::answer(value),
+            Step::Jump(test, value, then, otherwise) => seccomp::jump(test, value, over(then)?, over(otherwise)?),
         })
     };
     steps.iter().enumerate().map(instruction).collect()

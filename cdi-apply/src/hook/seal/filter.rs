@@ -7,6 +7,7 @@
 
 use std::io;
 
+use cdi_gen::seccomp::{self, ARCHITECTURE, ARCHITECTURE_AT, ARGUMENTS_AT, NUMBER_AT, X32, answer, errno, load};
 use libc::c_long;
 
 /// What is allowed of a call.
@@ -147,29 +148,9 @@ const KEXEC_FILE_LOAD: c_long = if cfg!(target_arch = "aarch64") { 294 } else { 
 /// From here on all machines number calls alike (Linux 5.1), and no C library counts on one.
 const RECENT: u32 = 424;
 
-/// This machine's system calls, and no others: those of 32-bit programs have other numbers (linux/audit.h).
-const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
-    Some(0xC000_003E)
-} else if cfg!(target_arch = "aarch64") {
-    Some(0xC000_00B7)
-} else {
-    None
-};
-/// Where a filter finds number, architecture and the low half of the first argument (linux/seccomp.h, `struct
-/// seccomp_data`), on machines that store it first.
-const NUMBER_AT: u32 = 0;
-const ARCHITECTURE_AT: u32 = 4;
-const ARGUMENTS_AT: u32 = 16;
-/// Calls of the x32 ABI have this bit.
-const X32: u32 = 0x4000_0000;
-
 /// The kernel's answers, and where they stand from the filter's end.
-const ANSWERS: [u32; 4] = [
-    libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned(),
-    libc::SECCOMP_RET_ALLOW,
-    libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
-    libc::SECCOMP_RET_KILL_PROCESS,
-];
+const ANSWERS: [u32; 4] =
+    [errno(libc::EPERM), libc::SECCOMP_RET_ALLOW, errno(libc::ENOSYS), libc::SECCOMP_RET_KILL_PROCESS];
 const REFUSE: usize = 0;
 const ALLOW: usize = 1;
 const MISSING: usize = 2;
@@ -184,16 +165,8 @@ const fn bits(flags: libc::c_ulong) -> u32 {
 ///
 /// # Errors
 /// The kernel knows no filters, or one forbids them.
-#[expect(unsafe_code, reason = "prctl(2) takes a pointer to a program")]
 pub fn install() -> io::Result<()> {
-    let Some(program) = program(std::process::id()) else { return Err(io::ErrorKind::Unsupported.into()) };
-    let filter =
-        libc::sock_fprog { len: u16::try_from(program.len()).unwrap_or_default(), filter: program.as_ptr().cast_mut() };
-    // SAFETY: the filter and its program live until the call is done; the kernel copies them and writes neither.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    seccomp::install(&program(std::process::id()).ok_or(io::ErrorKind::Unsupported)?)
 }
 
 /// The filter of a process, in the classic Berkeley packet filter's code. It searches by halves: the kernel goes through it
@@ -272,20 +245,8 @@ fn search(backwards: &mut Vec<libc::sock_filter>, ranges: &[(u32, usize)]) -> Op
 fn jump(backwards: &mut Vec<libc::sock_filter>, test: u32, value: u32, then: usize, otherwise: usize) -> Option<usize> {
     let at = backwards.len();
     let over = |to: usize| u8::try_from(at.checked_sub(to + 1)?).ok();
-    backwards.push(instruction(libc::BPF_JMP | test | libc::BPF_K, over(then)?, over(otherwise)?, value));
+    backwards.push(seccomp::jump(test, value, over(then)?, over(otherwise)?));
     Some(at)
-}
-
-fn load(at: u32) -> libc::sock_filter {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at)
-}
-
-fn answer(value: u32) -> libc::sock_filter {
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value)
-}
-
-fn instruction(code: u32, then: u8, otherwise: u8, value: u32) -> libc::sock_filter {
-    libc::sock_filter { code: u16::try_from(code).unwrap_or_default(), jt: then, jf: otherwise, k: value }
 }
 
 #[cfg(test)]

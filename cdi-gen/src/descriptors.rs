@@ -1,4 +1,5 @@
-//! Descriptors that the runtime has left open: a handle on the host is nothing to work beside (CVE-2024-21626). I/O.
+//! Descriptors that whoever started this process has left open: a handle on the host is nothing to work beside
+//! (CVE-2024-21626). I/O.
 //!
 //! Nothing was opened yet when they are closed, so nobody in this process owns one above the standard three.
 
